@@ -1,0 +1,118 @@
+"""The workers as one gateway process sees them.
+
+`Worker` is a live record: the prober writes its health, the router its load, policies only read.
+It is not a snapshot that is copied per request: a decision reads a few numbers of each worker, in one
+synchronous step, so nothing can change in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import urlsplit
+
+from engine_adapter.api import WorkerInfo
+
+Health = Literal["unknown", "ready", "unready", "draining"]
+Breaker = Literal["closed", "open", "half_open"]
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """One inference server. Identity is `id`; a restart keeps the record and raises `generation`."""
+
+    id: str
+    url: str
+    host: str
+    port: int
+    tls: bool = False
+    prefix: bytes = b""
+    """Path in front of `/v1/...`, without a trailing slash."""
+    models: tuple[str, ...] = ()
+    """Served model names, from the worker's own `/v1/models`."""
+    max_model_len: int | None = None
+    health: Health = "unknown"
+    breaker: Breaker = "closed"
+    message: str = ""
+    """Why it is not ready, in words for a person."""
+    generation: int = 0
+    kv_events: str | None = None
+    kv_replay: str | None = None
+    in_flight: int = 0
+    """Requests that this process has sent to it and that have not ended."""
+
+    @classmethod
+    def from_info(cls, info: WorkerInfo) -> Worker:
+        """Raises ValueError when the URL is not http(s)://host[:port][/prefix]."""
+        parts = urlsplit(info.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"worker {info.id}: {info.url!r} is not a URL like http://127.0.0.1:8000")
+        return cls(
+            id=info.id,
+            url=info.url.rstrip("/"),
+            host=parts.hostname,
+            port=parts.port or (443 if parts.scheme == "https" else 80),
+            tls=parts.scheme == "https",
+            prefix=parts.path.rstrip("/").encode(),
+            models=(info.model,) if info.model else (),
+            message=info.message,
+            generation=info.generation,
+            kv_events=info.kv_events,
+            kv_replay=info.kv_replay,
+        )
+
+    @property
+    def accepting(self) -> bool:
+        """May a new request be sent to it now (health and breaker agree)?"""
+        return self.health == "ready" and self.breaker != "open"
+
+
+FleetListener = Callable[[Literal["joined", "left", "restarted"], Worker], None]
+
+
+@dataclass(slots=True)
+class Fleet:
+    """The set of workers, by id, with listeners for membership (index, KV events and pools follow it)."""
+
+    workers: dict[str, Worker] = field(default_factory=dict)
+    _listeners: list[FleetListener] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(self.workers.values())
+
+    def subscribe(self, listener: FleetListener) -> None:
+        self._listeners.append(listener)
+
+    def update(self, infos: list[WorkerInfo]) -> None:
+        """Make the membership equal to `infos`. A changed URL counts as leaving and joining."""
+        wanted = {info.id: info for info in infos}
+        for worker in list(self.workers.values()):
+            info = wanted.get(worker.id)
+            if info is None or info.url.rstrip("/") != worker.url:
+                del self.workers[worker.id]
+                self._tell("left", worker)
+        for info in infos:
+            known = self.workers.get(info.id)
+            if known is None:
+                self.workers[info.id] = joined = Worker.from_info(info)
+                self._tell("joined", joined)
+            elif info.generation != known.generation:
+                known.generation = info.generation
+                self._tell("restarted", known)
+
+    def serving(self, model: str) -> list[Worker]:
+        """Workers that serve `model` and accept requests now."""
+        return [w for w in self.workers.values() if model in w.models and w.accepting]
+
+    def models(self) -> dict[str, list[Worker]]:
+        """Every known model name with the workers that serve it, ready or not."""
+        names: dict[str, list[Worker]] = {}
+        for worker in self.workers.values():
+            for name in worker.models:
+                names.setdefault(name, []).append(worker)
+        return names
+
+    def _tell(self, event: Literal["joined", "left", "restarted"], worker: Worker) -> None:
+        for listener in self._listeners:
+            listener(event, worker)
