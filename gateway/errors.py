@@ -1,0 +1,85 @@
+"""Errors as the OpenAI API renders them: the one place that knows the form.
+
+GatewayError
+  InvalidRequest        400  the client's request is wrong
+  AuthenticationFailed  401  no key, or one that is not known
+  PermissionDenied      403  the key may not do this
+  NotFound              404  path or model
+  TooLarge              413  body over the limit
+  RateLimited           429  queue or quota full; says when to come back
+  UpstreamFailed        502  the worker broke or answered nonsense
+  Unavailable           503  nobody can serve this now
+  UpstreamTimeout       504  the worker did not answer in time
+"""
+
+from __future__ import annotations
+
+import orjson
+
+
+class GatewayError(Exception):
+    status = 500
+    type = "server_error"
+    code: str = "internal_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+        if code is not None:
+            self.code = code
+        if status is not None:
+            self.status = status
+
+    def body(self) -> bytes:
+        """The JSON document of OpenAI's error form."""
+        return error_body(self.message, self.type, self.code, self.param)
+
+
+class InvalidRequest(GatewayError):
+    status, type, code = 400, "invalid_request_error", "invalid_request"
+
+
+class AuthenticationFailed(GatewayError):
+    status, type, code = 401, "invalid_request_error", "invalid_api_key"
+
+
+class PermissionDenied(GatewayError):
+    status, type, code = 403, "permission_error", "permission_denied"
+
+
+class NotFound(GatewayError):
+    status, type, code = 404, "invalid_request_error", "not_found"
+
+
+class TooLarge(GatewayError):
+    status, type, code = 413, "invalid_request_error", "request_too_large"
+
+
+class RateLimited(GatewayError):
+    status, type, code = 429, "rate_limit_error", "queue_full"
+
+
+class UpstreamFailed(GatewayError):
+    status, type, code = 502, "server_error", "worker_failed"
+
+
+class Unavailable(GatewayError):
+    status, type, code = 503, "server_error", "no_worker"
+
+
+class UpstreamTimeout(GatewayError):
+    status, type, code = 504, "server_error", "worker_timeout"
+
+
+def error_body(message: str, type_: str, code: str | None, param: str | None = None) -> bytes:
+    return orjson.dumps({"error": {"message": message, "type": type_, "param": param, "code": code}})
