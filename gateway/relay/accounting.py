@@ -81,7 +81,7 @@ class Accounting:
     hedges: int = 0
     hedges_won: int = 0
     refusals: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
-    """Requests that never reached a worker, by error code (invalid_api_key, model_not_found, queue_full, ...)."""
+    """Requests that never reached a worker, by error code (invalid_api_key, queue_full, ...)."""
     queue_wait: Histogram = field(default_factory=lambda: Histogram(WAIT_BUCKETS))
     queued: int = 0
     """Waiting for a place now."""

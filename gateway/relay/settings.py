@@ -72,7 +72,7 @@ class Retries:
 
 @dataclass(frozen=True, slots=True)
 class Hedging:
-    """Ask a second worker when the first byte is later than most; the first to answer wins. Off by default."""
+    """Ask a second worker when the first byte is late; the first to answer wins. Off by default."""
 
     enabled: bool = False
     quantile: float = 0.95

@@ -41,6 +41,8 @@ class Worker:
     kv_replay: str | None = None
     in_flight: int = 0
     """Requests that this process has sent to it and that have not ended."""
+    max_in_flight: int = 512
+    """Requests it may hold at a time; more wait at the gateway."""
 
     @classmethod
     def from_info(cls, info: WorkerInfo) -> Worker:
@@ -64,8 +66,12 @@ class Worker:
 
     @property
     def accepting(self) -> bool:
-        """May a new request be sent to it now (health and breaker agree)?"""
-        return self.health == "ready" and self.breaker != "open"
+        """May a new request be sent to it now? A half-open breaker lets one through as a trial."""
+        return (
+            self.health == "ready"
+            and self.in_flight < self.max_in_flight
+            and (self.breaker == "closed" or (self.breaker == "half_open" and self.in_flight == 0))
+        )
 
 
 FleetListener = Callable[[Literal["joined", "left", "restarted"], Worker], None]
