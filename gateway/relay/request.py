@@ -1,0 +1,130 @@
+"""An inference request: which endpoint, what of its JSON the gateway reads, and what it sends on.
+
+The body is decoded once, only for the fields named here; every other field is skipped by the parser and
+reaches the engine as the same bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from gateway.errors import InvalidRequest
+from gateway.routing.assignment import RouteRequest
+
+FAMILIES: dict[bytes, str] = {
+    b"/v1/chat/completions": "chat",
+    b"/v1/completions": "completions",
+    b"/v1/responses": "responses",
+    b"/v1/messages": "messages",
+    b"/v1/messages/count_tokens": "messages",
+    b"/v1/embeddings": "pooling",
+    b"/pooling": "pooling",
+    b"/classify": "pooling",
+    b"/v1/rerank": "pooling",
+    b"/v2/rerank": "pooling",
+    b"/rerank": "pooling",
+    b"/v1/score": "pooling",
+    b"/score": "pooling",
+    b"/tokenize": "tokens",
+    b"/detokenize": "tokens",
+}
+"""POST endpoints that are relayed. The family decides the form of errors inside a stream."""
+
+_NONE = msgspec.Raw(b"")
+_ROUTED_BYTES = 4 * 1024 * 1024
+"""More of a prompt than this (a million tokens) decides nothing about where it goes."""
+
+
+class _Fields(msgspec.Struct):
+    model: str | None = None
+    stream: bool | None = None
+    messages: msgspec.Raw = _NONE
+    prompt: msgspec.Raw = _NONE
+    input: msgspec.Raw = _NONE
+    system: msgspec.Raw = _NONE
+    instructions: msgspec.Raw = _NONE
+    tools: msgspec.Raw = _NONE
+    cache_salt: msgspec.Raw = _NONE
+    priority: msgspec.Raw = _NONE
+    max_tokens: msgspec.Raw = _NONE
+    max_completion_tokens: msgspec.Raw = _NONE
+    max_output_tokens: msgspec.Raw = _NONE
+
+
+_decoder = msgspec.json.Decoder(_Fields)
+_object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+@dataclass(slots=True)
+class InferenceRequest:
+    """What the gateway knows of one request's body."""
+
+    model: str | None
+    stream: bool
+    head: bytes
+    """What engines render or salt before the conversation: tools, system, salt; raw JSON."""
+    prompt: bytes
+    """Raw JSON of the conversation, prompt or input."""
+    priority: int
+    max_tokens: int | None
+
+    def route(self, model: str, session: str | None, policy: str | None) -> RouteRequest:
+        return RouteRequest(model, self.head, self.prompt, session, policy, self.max_tokens)
+
+
+def parse(body: bytes | bytearray) -> InferenceRequest:
+    """Read a request body (a JSON object in UTF-8). Raises InvalidRequest, which says where it is wrong."""
+    try:
+        fields = _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _wrong_type(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"The request body is not valid JSON: {error}", code="invalid_json") from None
+    prompt = fields.messages if fields.messages is not _NONE else fields.prompt
+    if prompt is _NONE:
+        prompt = fields.input
+    extras = [
+        bytes(f)
+        for f in (fields.cache_salt, fields.tools, fields.system, fields.instructions)
+        if f is not _NONE
+    ]
+    limit = fields.max_tokens
+    if limit is _NONE:
+        limit = (
+            fields.max_completion_tokens
+            if fields.max_completion_tokens is not _NONE
+            else fields.max_output_tokens
+        )
+    return InferenceRequest(
+        model=fields.model,
+        stream=fields.stream is True,
+        head=b"\0".join(extras) if extras else b"",
+        prompt=bytes(memoryview(prompt)[:_ROUTED_BYTES]),
+        priority=_integer(fields.priority) or 0,
+        max_tokens=_integer(limit),
+    )
+
+
+def with_model(body: bytes | bytearray, model: str) -> bytes:
+    """The same body with another model name; every other value keeps its bytes."""
+    fields = _object_decoder.decode(body)
+    fields["model"] = msgspec.Raw(msgspec.json.encode(model))
+    return msgspec.json.encode(fields)
+
+
+def _integer(raw: msgspec.Raw) -> int | None:
+    """A plain JSON integer, else None: the engine says what is wrong with anything else."""
+    text = bytes(raw)
+    return int(text) if text and len(text) < 20 and text.lstrip(b"-").isdigit() else None
+
+
+def _wrong_type(error: msgspec.ValidationError) -> InvalidRequest:
+    message = str(error)
+    param = None
+    if " - at `$." in message:
+        message, _, path = message.partition(" - at `$.")
+        param = path.rstrip("`")
+        return InvalidRequest(f"Wrong type for '{param}': {message}.", code="invalid_type", param=param)
+    return InvalidRequest(f"The request body must be a JSON object: {message}.", code="invalid_type")
