@@ -1,0 +1,329 @@
+"""Finds out which workers can serve: asks each of them for `/health`, and for `/v1/models` when it is new.
+
+Every worker has a task of its own, so that a slow one delays nobody. What a probe means is decided in
+`WorkerHealth`, which does no I/O.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+import time
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+import httpx
+import orjson
+import structlog
+
+from engine_adapter.api import WorkerInfo
+from gateway.relay.breaker import Breakers
+from gateway.relay.membership import Membership
+from gateway.relay.settings import HealthChecks
+from gateway.routing.fleet import Worker
+
+log = structlog.get_logger(__name__)
+
+FAST_INTERVAL = 0.25
+"""Seconds between probes of a worker that is not (safely) ready, so that it is used as soon as it can be."""
+FAST_FOR = 120.0
+"""Seconds after which a worker that stays down is probed at the ordinary interval."""
+WATCH_INTERVAL = 0.2
+"""Seconds between two looks at the files and the breakers' clocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """One entry of a worker's `/v1/models`."""
+
+    name: str
+    max_model_len: int | None
+    root: str | None
+
+
+class NotAnEngineError(Exception):
+    """It answers, but not as an OpenAI-compatible server does."""
+
+
+@dataclass(slots=True)
+class WorkerHealth:
+    """What the probes of one worker add up to: down after several failures in a row, up after one success."""
+
+    failures_to_unready: int
+    up: bool | None = None
+    """None until the first probe of this process is over."""
+    failures: int = 0
+    reason: str = "not probed yet"
+    changed: float = 0.0
+    """When `up` last changed."""
+    models: tuple[ServedModel, ...] = ()
+    """Empty until they are known; asked for again when the worker has been down."""
+
+    def succeeded(self, now: float) -> bool:
+        """True if the worker has just come up."""
+        came_up = self.up is not True
+        if came_up:
+            self.changed = now
+        self.up, self.failures, self.reason = True, 0, ""
+        return came_up
+
+    def failed(self, reason: str, now: float) -> bool:
+        """True if the worker has just gone down."""
+        self.failures += 1
+        self.reason = reason
+        if self.up is True and self.failures < self.failures_to_unready:
+            return False
+        went_down = self.up is not False
+        if went_down:
+            self.changed = now
+        self.up, self.models = False, ()
+        return went_down
+
+    def restarted(self, now: float) -> None:
+        self.up, self.failures, self.models, self.changed = None, 0, (), now
+        self.reason = "restarted, not probed yet"
+
+    def pause(self, interval: float, now: float) -> float:
+        """Seconds until the next probe."""
+        settled = not self.failures if self.up else now - self.changed >= FAST_FOR
+        return interval if settled else min(FAST_INTERVAL, interval)
+
+
+@dataclass(slots=True, eq=False)
+class _Watch:
+    health: WorkerHealth
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+
+
+class Prober:
+    """Keeps `health`, `message`, `models` and `max_model_len` of a fleet's workers true, until closed.
+
+    Also the timer of the membership's files and of the breakers. Use it as an async context manager.
+    """
+
+    def __init__(self, membership: Membership, breakers: Breakers, settings: HealthChecks) -> None:
+        self._membership = membership
+        self._fleet = membership.fleet
+        self._breakers = breakers
+        self._settings = settings
+        self._watches: dict[str, _Watch] = {}
+        self._clients: dict[bool, httpx.AsyncClient] = {}
+        self._timer: asyncio.Task[None] | None = None
+        self._warned: set[tuple[str, ServedModel, ServedModel]] = set()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._fleet.subscribe(self._membership_changed)
+
+    async def __aenter__(self) -> Self:
+        # Without its own verify, httpx reads a CA bundle in the constructor, which blocks for long.
+        self._clients[False] = self._client(verify=False)
+        for worker in self._fleet:
+            self._begin(worker)
+        self._timer = asyncio.create_task(self._watch_files(), name="membership")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        tasks = [watch.task for watch in self._watches.values() if watch.task is not None]
+        if self._timer is not None:
+            tasks.append(self._timer)
+            self._timer = None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, *self._closing, return_exceptions=True)
+        self._watches.clear()
+        for client in self._clients.values():
+            await client.aclose()
+        self._clients.clear()
+
+    def show(self, worker: Worker) -> None:
+        """Write what is known into the worker's record, e.g. after it was drained."""
+        watch = self._watches.get(worker.id)
+        if watch is None:
+            return
+        health = watch.health
+        if health.up:
+            worker.models = tuple(model.name for model in health.models)
+            worker.max_model_len = health.models[0].max_model_len
+        if self._membership.is_draining(worker.id):
+            worker.health = "draining"
+            worker.message = "draining: takes no new requests" + (
+                f"; {health.reason}" if health.reason else ""
+            )
+        else:
+            worker.health = "unknown" if health.up is None else "ready" if health.up else "unready"
+            worker.message = health.reason
+
+    async def _watch_files(self) -> None:
+        while True:
+            try:
+                if self._membership.refresh():
+                    for worker in self._fleet:
+                        self.show(worker)
+                self._breakers.tick(time.monotonic())
+            except Exception:
+                # A listener of the fleet broke; without this timer no change would be seen ever again.
+                log.exception("workers could not be brought up to date")
+            await asyncio.sleep(WATCH_INTERVAL)
+
+    def _membership_changed(self, event: Literal["joined", "left", "restarted"], worker: Worker) -> None:
+        if self._timer is None:
+            return
+        if event == "left":
+            watch = self._watches.pop(worker.id)
+            if watch.task is not None:
+                watch.task.cancel()
+                self._closing.add(watch.task)
+                watch.task.add_done_callback(self._closing.discard)
+        elif event == "joined":
+            self._begin(worker)
+        else:
+            watch = self._watches[worker.id]
+            watch.health.restarted(time.monotonic())
+            self.show(worker)
+            watch.wake.set()
+
+    def _begin(self, worker: Worker) -> None:
+        health = WorkerHealth(self._settings.failures_to_unready, changed=time.monotonic())
+        watch = self._watches[worker.id] = _Watch(health)
+        self.show(worker)
+        watch.task = asyncio.create_task(self._watch(worker, watch), name=f"probe {worker.id}")
+
+    async def _watch(self, worker: Worker, watch: _Watch) -> None:
+        while True:
+            watch.wake.clear()
+            generation = worker.generation
+            reason, models = await self._probe(worker, watch.health)
+            if worker.generation == generation:
+                self._judge(worker, watch.health, reason, models)
+            pause = watch.health.pause(self._settings.interval, time.monotonic())
+            try:
+                async with asyncio.timeout(pause * random.uniform(0.9, 1.1)):
+                    await watch.wake.wait()
+            except TimeoutError:
+                pass
+
+    def _judge(
+        self, worker: Worker, health: WorkerHealth, reason: str, models: tuple[ServedModel, ...]
+    ) -> None:
+        now = time.monotonic()
+        known = health.models
+        if reason:
+            if health.failed(reason, now):
+                log.warning("worker is not ready", worker=worker.id, reason=reason)
+        else:
+            health.models = models
+            if health.succeeded(now):
+                self._breakers.of(worker).recovered()
+                log.info("worker is ready", worker=worker.id, url=worker.url, models=[m.name for m in models])
+        self.show(worker)
+        if health.models != known:
+            self._compare(worker, health)
+
+    async def _probe(self, worker: Worker, health: WorkerHealth) -> tuple[str, tuple[ServedModel, ...]]:
+        """Why it cannot serve, or an empty reason and what it serves."""
+        try:
+            client = await self._client_of(worker)
+            answer = await client.get(f"{worker.url}/health")
+            if answer.status_code != 200:
+                return f"answers {worker.url}/health with {answer.status_code}", ()
+            if health.models:
+                return "", health.models
+            return "", _served(await client.get(f"{worker.url}/v1/models"), worker)
+        except NotAnEngineError as error:
+            return str(error), ()
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            return explain(error, worker, self._membership.infos.get(worker.id), self._settings.timeout), ()
+        except Exception as error:
+            log.exception("probe broke", worker=worker.id)
+            return f"cannot be probed: {error!r}", ()
+
+    async def _client_of(self, worker: Worker) -> httpx.AsyncClient:
+        if worker.tls not in self._clients:
+            context = await asyncio.to_thread(ssl.create_default_context)
+            self._clients.setdefault(worker.tls, self._client(verify=context))
+        return self._clients[worker.tls]
+
+    def _client(self, verify: ssl.SSLContext | bool) -> httpx.AsyncClient:
+        # Each worker has at most one probe on its way, so the pool needs no limit; proxies of the
+        # environment are for the outside world, not for workers.
+        return httpx.AsyncClient(
+            verify=verify,
+            trust_env=False,
+            timeout=self._settings.timeout or None,
+            limits=httpx.Limits(keepalive_expiry=4.0),
+            headers={"user-agent": "sluice-prober"},
+        )
+
+    def _compare(self, worker: Worker, health: WorkerHealth) -> None:
+        """Warn, once each, of workers that serve different things under one name."""
+        for other_id, other in self._watches.items():
+            if other_id == worker.id:
+                continue
+            theirs = {model.name: model for model in other.health.models}
+            for model in health.models:
+                twin = theirs.get(model.name, model)
+                first, second = sorted((model, twin), key=repr)
+                if twin != model and (model.name, first, second) not in self._warned:
+                    self._warned.add((model.name, first, second))
+                    log.warning(
+                        "two workers serve different models under one name; requests may go to either",
+                        model=model.name,
+                        workers={
+                            worker.id: {"max_model_len": model.max_model_len, "root": model.root},
+                            other_id: {"max_model_len": twin.max_model_len, "root": twin.root},
+                        },
+                    )
+
+
+def _served(answer: httpx.Response, worker: Worker) -> tuple[ServedModel, ...]:
+    url = f"{worker.url}/v1/models"
+    if answer.status_code in (401, 403):
+        raise NotAnEngineError(f"asks for an API key of its own ({answer.status_code} at {url})")
+    if answer.status_code != 200:
+        raise NotAnEngineError(f"is no OpenAI-compatible server: {url} answers {answer.status_code}")
+    try:
+        entries: list[dict[str, Any]] = orjson.loads(answer.content)["data"]
+        models = tuple(ServedModel(e["id"], e.get("max_model_len"), e.get("root")) for e in entries)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise NotAnEngineError(f"is no OpenAI-compatible server: {url} answers no list of models") from error
+    if not models:
+        raise NotAnEngineError(f"serves no model: {url} is empty")
+    return models
+
+
+def explain(error: Exception, worker: Worker, info: WorkerInfo | None, timeout: float) -> str:
+    """Why a probe failed, in words for a person; the supervisor's word goes before the socket's."""
+    if info is not None and info.state in ("starting", "backoff", "failed", "stopped"):
+        said = (
+            info.message
+            or {
+                "starting": "loading the model (process is up)",
+                "backoff": "its process died and will be started again",
+                "failed": "its process cannot be started",
+                "stopped": "its process was stopped",
+            }[info.state]
+        )
+        return f"{said}; see {info.log}" if info.log and info.state in ("backoff", "failed") else said
+    if isinstance(error, httpx.TimeoutException):
+        return f"does not answer at {worker.url} within {timeout:g} s"
+    if isinstance(error, httpx.RemoteProtocolError):
+        return f"does not answer in HTTP at {worker.url}: {error}"
+    return f"does not answer at {worker.url}: {_root_cause(error)}"
+
+
+def _root_cause(error: BaseException) -> str:
+    """The system's own words: httpx wraps them several times."""
+    seen: BaseException | None = error
+    last = error
+    while seen is not None:
+        if isinstance(seen, ConnectionRefusedError):
+            return "connection refused"
+        if isinstance(seen, ssl.SSLError):
+            return f"TLS: {seen.reason or seen}"
+        if isinstance(seen, OSError):
+            last = seen
+        seen = seen.__cause__ or seen.__context__
+    if isinstance(last, OSError) and last.strerror:
+        return last.strerror.lower()
+    return str(last) or type(last).__name__
