@@ -26,6 +26,8 @@ class RouteRequest:
     policy: str | None = None
     """Policy asked for by header, if the deployment allows it."""
     max_tokens: int | None = None
+    stream: bool = True
+    """False: the answer comes in one piece, so its first byte says nothing about the prefill."""
 
 
 class Assignment(Protocol):
@@ -33,7 +35,7 @@ class Assignment(Protocol):
 
     worker: Worker
     reason: str
-    """Short, printable ASCII, for `x-sluice-route`: which policy and why, e.g. `ttft:hit=1792/2048,est=84ms`."""
+    """Short printable ASCII for `x-sluice-route`: policy and why, e.g. `ttft:hit=1792/2048B,est=84ms`."""
 
     def first_byte(self, now: float) -> None:
         """The first content arrived (prefill is over); `now` in seconds of a monotonic clock."""

@@ -1,0 +1,223 @@
+"""How long a worker will take: its prefill queue and its rates, learned from what the relay sees.
+
+The time to first token of a request with `new` bytes to compute after `cached` ones is modelled as
+
+    queue + factor * (a + b * new + c * new * (2 * cached + new))
+
+where `queue` is the same sum over the requests ahead of it, less what has passed of the first one's.
+The engine is taken to prefill in the order of arrival. `a`, `b`, `c` are a least-squares fit with slow
+forgetting over all workers of a model, `factor` is one worker's own and follows it quickly. So a worker that
+nobody has tried looks like its peers, and equal workers look equal until there is evidence. Work is counted
+in bytes of prompt, as integers, so that what is added for a request is exactly what is taken away after it.
+"""
+
+from __future__ import annotations
+
+from math import log
+from typing import Final
+
+FORGET: Final = 0.998
+"""Weight that the fit keeps per observation: about 500 requests of memory."""
+FACTOR_FORGET: Final = 0.93
+"""The same for a worker's factor: about 14 requests."""
+REFIT_EVERY: Final = 16
+OUTLIER: Final = 6.0
+"""A service time above this multiple of the expected one counts as this multiple (after WARM_UP)."""
+WARM_UP: Final = 6
+ALIKE: Final = log(1.12)
+"""Workers whose factors differ from 1 by less than this are taken to be equally fast."""
+OVERRUN: Final = 0.25
+"""A prefill that is late by t is expected to need this share of t more: a stalled worker looks ever worse."""
+TYPICAL_BYTES: Final = 8192.0
+TYPICAL_CONTEXT: Final = 131_072.0
+PRIOR_OVERHEAD_S: Final = 0.01
+
+
+class Work:
+    """Prefill of one request in the features of the model."""
+
+    __slots__ = ("area", "end_seen", "new")
+
+    def __init__(self, new: int, cached: int, end_seen: bool) -> None:
+        self.new = new
+        self.area = new * (2 * cached + new)
+        self.end_seen = end_seen
+        """False when nobody will say when the prefill ends, because the answer comes in one piece."""
+
+
+class PrefillRates:
+    """Service time of a prefill at a worker of factor 1, for one model."""
+
+    __slots__ = ("_m", "_until_fit", "_v", "by_area", "by_byte", "observations", "overhead")
+
+    def __init__(self, seconds_per_byte: float) -> None:
+        self.overhead, self.by_byte, self.by_area = PRIOR_OVERHEAD_S, seconds_per_byte, 0.0
+        self.observations = 0
+        self._until_fit = 1
+        # Normal equations over the scaled features, begun with pseudo-observations of the prior: next to
+        # none for the rate, which any real figure should replace, a few for overhead and curvature.
+        self._m = [1.0, 0.0, 0.0, 0.02, 0.0, 4.0]
+        self._v = [PRIOR_OVERHEAD_S, 0.02 * seconds_per_byte * TYPICAL_BYTES, 0.0]
+
+    def seconds(self, new: int, cached: int) -> float:
+        """Prefill of `new` bytes after `cached` ones."""
+        return self.overhead + self.by_byte * new + self.by_area * (new * (2 * cached + new))
+
+    def observe(self, work: Work, seconds: float) -> None:
+        """`work` took `seconds` at some worker."""
+        self.observations += 1
+        x = work.new / TYPICAL_BYTES
+        y = work.area / (TYPICAL_BYTES * TYPICAL_CONTEXT)
+        weight = 1.0 / (0.25 + x)
+        m, v = self._m, self._v
+        m[0] = m[0] * FORGET + weight
+        m[1] = m[1] * FORGET + weight * x
+        m[2] = m[2] * FORGET + weight * y
+        m[3] = m[3] * FORGET + weight * x * x
+        m[4] = m[4] * FORGET + weight * x * y
+        m[5] = m[5] * FORGET + weight * y * y
+        v[0] = v[0] * FORGET + weight * seconds
+        v[1] = v[1] * FORGET + weight * x * seconds
+        v[2] = v[2] * FORGET + weight * y * seconds
+        self._until_fit -= 1
+        if self._until_fit <= 0:
+            self._until_fit = 1 if self.observations < REFIT_EVERY else REFIT_EVERY
+            a, b, c = non_negative_solution(m, v)
+            if a > 0.0 or b > 0.0:
+                self.overhead = a
+                self.by_byte = b / TYPICAL_BYTES
+                self.by_area = c / (TYPICAL_BYTES * TYPICAL_CONTEXT)
+
+
+class WorkerSpeed:
+    """How much slower (above 1) or faster one worker is than the rates say."""
+
+    __slots__ = ("_expected", "_took", "factor")
+
+    def __init__(self) -> None:
+        self.factor = 1.0
+        self._took = self._expected = 0.0
+
+    def observe(self, rates: PrefillRates, work: Work, seconds: float) -> None:
+        """`work` took `seconds` here; teaches the rates too."""
+        expected = rates.overhead + rates.by_byte * work.new + rates.by_area * work.area
+        if rates.observations >= WARM_UP:
+            seconds = min(seconds, OUTLIER * expected * self.factor)
+        rates.observe(work, seconds)
+        expected = rates.overhead + rates.by_byte * work.new + rates.by_area * work.area
+        if self._expected == 0.0:
+            self._took = self._expected = 2.0 * expected
+        self._took = self._took * FACTOR_FORGET + seconds
+        self._expected = self._expected * FACTOR_FORGET + expected
+        ratio = min(50.0, max(0.02, self._took / self._expected))
+        self.factor = 1.0 if abs(log(ratio)) < ALIKE else ratio
+
+
+def non_negative_solution(m: list[float], v: list[float]) -> tuple[float, float, float]:
+    """Least squares in three non-negative unknowns, by leaving out what would be negative.
+
+    `m` is the upper triangle (00, 01, 02, 11, 12, 22) of the normal equations, `v` their right side.
+    """
+    m00, m01, m02, m11, m12, m22 = m
+    v0, v1, v2 = v
+    best = (0.0, max(0.0, v1 / m11), 0.0)
+    det = m00 * (m11 * m22 - m12 * m12) - m01 * (m01 * m22 - m12 * m02) + m02 * (m01 * m12 - m11 * m02)
+    if det > 1e-12 * m00 * m11 * m22:
+        a = (v0 * (m11 * m22 - m12 * m12) - m01 * (v1 * m22 - m12 * v2) + m02 * (v1 * m12 - m11 * v2)) / det
+        b = (m00 * (v1 * m22 - v2 * m12) - v0 * (m01 * m22 - m12 * m02) + m02 * (m01 * v2 - v1 * m02)) / det
+        c = (m00 * (m11 * v2 - m12 * v1) - m01 * (m01 * v2 - v1 * m02) + v0 * (m01 * m12 - m11 * m02)) / det
+        if a >= 0.0 and b >= 0.0 and c >= 0.0:
+            return a, b, c
+    candidates = [best]
+    det = m00 * m11 - m01 * m01
+    if det > 1e-12 * m00 * m11:
+        candidates.append(((v0 * m11 - v1 * m01) / det, (m00 * v1 - m01 * v0) / det, 0.0))
+    det = m11 * m22 - m12 * m12
+    if det > 1e-12 * m11 * m22:
+        candidates.append((0.0, (v1 * m22 - v2 * m12) / det, (m11 * v2 - m12 * v1) / det))
+
+    def loss(s: tuple[float, float, float]) -> float:
+        a, b, c = s
+        square = a * a * m00 + b * b * m11 + c * c * m22 + 2 * (a * b * m01 + a * c * m02 + b * c * m12)
+        return square - 2 * (a * v0 + b * v1 + c * v2)
+
+    return min((s for s in candidates if min(s) >= 0.0), key=loss)
+
+
+class PrefillQueue:
+    """Requests at one worker whose first token this process still waits for, in order of arrival."""
+
+    __slots__ = ("_area", "_head", "_new", "_since", "_waiting")
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, Work] = {}
+        self._new = self._area = 0
+        self._head: Work | None = None
+        self._since = 0.0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def new_bytes(self) -> int:
+        return self._new
+
+    def add(self, key: int, work: Work, now: float) -> None:
+        self._waiting[key] = work
+        self._new += work.new
+        self._area += work.area
+        if self._head is None:
+            self._head = work
+            self._since = now
+
+    def done(self, key: int, now: float) -> tuple[Work, float] | None:
+        """The prefill ended. Returns it with the seconds that it had the worker, as seen here: since it
+        arrived at an idle worker or since the last one ended. None if it was not waiting."""
+        work = self._drop(key)
+        if work is None:
+            return None
+        served = now - self._since
+        self._since = now
+        return work, served
+
+    def cancel(self, key: int, now: float) -> None:
+        """The request ended without having been prefilled, as far as we know."""
+        head = self._head
+        if self._drop(key) is head and head is not None:
+            self._since = now
+
+    def _drop(self, key: int) -> Work | None:
+        work = self._waiting.pop(key, None)
+        if work is not None:
+            self._new -= work.new
+            self._area -= work.area
+            if work is self._head:
+                self._head = next(iter(self._waiting.values()), None)
+        return work
+
+    def seconds(self, rates: PrefillRates, factor: float, now: float) -> float:
+        """Time until a prefill that arrives now could begin."""
+        head = self._head
+        if head is None:
+            return 0.0
+        if not head.end_seen:
+            head = self._pass_unseen(rates, factor, now)
+            if head is None:
+                return 0.0
+        overhead, by_byte, by_area = rates.overhead, rates.by_byte, rates.by_area
+        whole = factor * (len(self._waiting) * overhead + by_byte * self._new + by_area * self._area)
+        first = factor * (overhead + by_byte * head.new + by_area * head.area)
+        late = now - self._since - first
+        if late < 0.0:
+            return whole - first - late
+        return whole - first + OVERRUN * late
+
+    def _pass_unseen(self, rates: PrefillRates, factor: float, now: float) -> Work | None:
+        """Take out heads whose end nobody will tell us, once their time is over."""
+        while self._head is not None and not self._head.end_seen:
+            head = self._head
+            first = factor * (rates.overhead + rates.by_byte * head.new + rates.by_area * head.area)
+            if now - self._since < first:
+                break
+            self.done(next(iter(self._waiting)), self._since + first)
+        return self._head

@@ -1,0 +1,69 @@
+"""Where a prompt's text could be shared with another's: chained hashes of its raw JSON bytes.
+
+A chunk's hash covers everything before it, so a set of known hashes answers "how long a prefix?" by
+bisection: if one chunk is known, so are all before it. Chunks grow with their offset (256 bytes at the start,
+a few per cent of the offset later), so half a megabyte of prompt is some 230 hashes. xxh3 is not collision
+resistant: a forged collision costs a wrong estimate and nothing else, so never use these keys for content.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from xxhash import xxh3_64_intdigest
+
+FIRST_CHUNK = 256
+CHUNKS_PER_OCTAVE = 32
+"""A chunk is doubled when the offset reaches 64 of them, so it is 1/64 to 1/32 of the offset."""
+
+
+def chunk_end(index: int) -> int:
+    """Offset in bytes at which chunk number `index` (from 0) ends."""
+    if index < 2 * CHUNKS_PER_OCTAVE:
+        return FIRST_CHUNK * (index + 1)
+    octave, step = divmod(index - 2 * CHUNKS_PER_OCTAVE, CHUNKS_PER_OCTAVE)
+    return (FIRST_CHUNK << (octave + 1)) * (CHUNKS_PER_OCTAVE + step + 1)
+
+
+MAX_CHUNKS = 2 * CHUNKS_PER_OCTAVE + 16 * CHUNKS_PER_OCTAVE
+"""Covers 1 GiB; what lies beyond counts as never cached."""
+BOUNDS: tuple[int, ...] = (0, *(chunk_end(i) for i in range(MAX_CHUNKS)))
+"""`BOUNDS[k]`: bytes covered by the first `k` chunks."""
+_CHUNKS = tuple(slice(start, end) for start, end in zip(BOUNDS, BOUNDS[1:], strict=False))
+
+
+class Fingerprint:
+    """The prefixes of one prompt.
+
+    `hashes` runs from the deepest prefix to the shallowest, which is the order in which an LRU cache
+    should be touched for tails to go first, and ascending for a bisection on "is known".
+    """
+
+    __slots__ = ("hashes", "head_bytes", "total_bytes")
+
+    def __init__(self, hashes: list[int], head_bytes: int, total_bytes: int) -> None:
+        self.hashes = hashes
+        self.head_bytes = head_bytes
+        self.total_bytes = total_bytes
+
+    def covered(self, depth: int) -> int:
+        """Bytes in the `depth` shallowest prefixes' longest one; a head counts as one chunk."""
+        if self.head_bytes and depth:
+            return self.head_bytes + BOUNDS[depth - 1]
+        return BOUNDS[depth]
+
+
+def fingerprint(model: str, head: bytes, body: bytes) -> Fingerprint:
+    """Hash `head` as one unit and `body` in whole chunks; a shorter rest is in no prefix."""
+    digest = xxh3_64_intdigest
+    key = digest(model.encode())
+    hashes: list[int] = []
+    if head:
+        key = digest(head, key)
+        hashes.append(key)
+    size = len(body)
+    for chunk in _CHUNKS[: bisect_right(BOUNDS, size) - 1]:
+        key = digest(body[chunk], key)
+        hashes.append(key)
+    hashes.reverse()
+    return Fingerprint(hashes, len(head), len(head) + size)

@@ -1,0 +1,38 @@
+"""Policy names and how each is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from types import MappingProxyType
+
+from gateway.routing.assignment import UnknownPolicyError
+from gateway.routing.estimate import PrefillRates
+from gateway.routing.policies.base import Policy
+from gateway.routing.policies.least_load import LeastLoad
+from gateway.routing.policies.power_of_two import PowerOfTwo
+from gateway.routing.policies.random_choice import RandomChoice
+from gateway.routing.policies.round_robin import RoundRobin
+from gateway.routing.policies.ttft import TimeToFirstToken
+from gateway.routing.settings import RoutingSettings
+
+POLICIES: MappingProxyType[str, Callable[[RoutingSettings, Random, PrefillRates], Policy]] = MappingProxyType(
+    {
+        "ttft": lambda settings, random, rates: TimeToFirstToken(settings.foresight, rates),
+        "round_robin": lambda settings, random, rates: RoundRobin(),
+        "random": lambda settings, random, rates: RandomChoice(random),
+        "least_load": lambda settings, random, rates: LeastLoad(),
+        "power_of_two": lambda settings, random, rates: PowerOfTwo(random),
+    }
+)
+
+
+def make_policy(name: str, settings: RoutingSettings, random: Random, rates: PrefillRates) -> Policy:
+    """Raises UnknownPolicyError, which lists the names there are."""
+    try:
+        make = POLICIES[name]
+    except KeyError:
+        raise UnknownPolicyError(
+            f"no routing policy is called {name!r}; there are {', '.join(sorted(POLICIES))}"
+        ) from None
+    return make(settings, random, rates)

@@ -1,0 +1,243 @@
+"""The router: from a request to one worker, and from what happened there to better estimates.
+
+Everything here is synchronous and touches nothing outside the process. A request costs microseconds:
+hash its bytes, ask the policy, count it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import count
+from random import Random
+from typing import Literal
+
+from gateway.routing.account import RoutingAccount
+from gateway.routing.assignment import NoWorkerError, Outcome, RouteRequest
+from gateway.routing.estimate import PrefillRates, Work
+from gateway.routing.explain import Explanation
+from gateway.routing.fingerprint import Fingerprint, fingerprint
+from gateway.routing.fleet import Fleet, Worker
+from gateway.routing.index import ENTRY_BYTES, CacheMirror
+from gateway.routing.policies.base import Policy
+from gateway.routing.policies.registry import make_policy
+from gateway.routing.settings import RoutingSettings
+from gateway.routing.state import WorkerState
+
+
+class Router:
+    """Implements `gateway.routing.assignment.Router` for one gateway process."""
+
+    def __init__(self, fleet: Fleet, settings: RoutingSettings | None = None) -> None:
+        self.settings = settings = settings or RoutingSettings()
+        self.fleet = fleet
+        self.account = RoutingAccount()
+        self._random = Random(settings.seed)
+        self._policies: dict[tuple[str, str], Policy] = {}
+        self._rates: dict[str, PrefillRates] = {}
+        self._prior = 1.0 / (settings.prefill_tokens_per_s * settings.bytes_per_token)
+        self._states: dict[str, WorkerState] = {}
+        self._keys = count()
+        self._recent: deque[RoutedRequest] = deque(maxlen=settings.explain_records)
+        for name in (settings.policy, *settings.model_policies.values()):
+            make_policy(name, settings, self._random, PrefillRates(1.0))
+        for worker in fleet:
+            self._join(worker)
+        fleet.subscribe(self._on_fleet_change)
+
+    def assign(
+        self, request: RouteRequest, now: float, exclude: frozenset[str] = frozenset()
+    ) -> RoutedRequest:
+        """See `gateway.routing.assignment.Router.assign`."""
+        states = self._states
+        model = request.model
+        serving = self.fleet.serving(model)
+        if exclude:
+            candidates = [states[w.id] for w in serving if w.id not in exclude]
+        else:
+            candidates = [states[w.id] for w in serving]
+        if not candidates:
+            raise self._nobody(model, exclude)
+        settings = self.settings
+        name = request.policy or settings.model_policies.get(model) or settings.policy
+        rates = self._rates.get(model)
+        if rates is None:
+            rates = self._rates[model] = PrefillRates(self._prior)
+        policy = self._policies.get((name, model))
+        if policy is None:
+            policy = self._policies[name, model] = make_policy(name, settings, self._random, rates)
+        prompt = fingerprint(model, request.head, request.body)
+        state, why, depth = policy.choose(candidates, request, prompt, now)
+        cache = state.cache
+        if depth < 0:
+            depth = cache.depth(prompt)
+        cached = prompt.covered(depth)
+        work = Work(prompt.total_bytes - cached, cached, request.stream)
+        waiting = state.queue.seconds(rates, state.speed.factor, now)
+        routed = RoutedRequest(
+            self,
+            next(self._keys),
+            state,
+            name,
+            why,
+            prompt,
+            depth,
+            cached,
+            work,
+            waiting,
+            rates,
+            len(candidates),
+            now,
+        )
+        state.queue.add(routed.key, work, now)
+        cache.touch(prompt, depth)
+        state.computed_bytes += work.new
+        state.worker.in_flight += 1
+        self._recent.append(routed)
+        return routed
+
+    def explain(self, limit: int = 100) -> list[Explanation]:
+        """The latest decisions, newest first: who, why, the estimate and what happened."""
+        records = list(self._recent)[-limit:] if limit > 0 else []
+        return [record.explanation() for record in reversed(records)]
+
+    def know_cache_size(self, worker_id: str, tokens: int) -> None:
+        """The worker's prefix cache holds `tokens` (from its own metrics); unknown ids are ignored."""
+        if (state := self._states.get(worker_id)) is not None:
+            state.cache.know_capacity(int(tokens * self.settings.bytes_per_token))
+
+    def states(self) -> list[WorkerState]:
+        """Per member: cache mirror, queue and rates, for metrics and the admin API. Read only."""
+        return list(self._states.values())
+
+    def _nobody(self, model: str, exclude: frozenset[str]) -> NoWorkerError:
+        workers = self.fleet.models().get(model)
+        if not workers:
+            return NoWorkerError(f"no worker serves the model {model!r}", unknown_model=True)
+        states = ", ".join(
+            f"{w.id} {'failed for this request' if w.id in exclude else w.message or w.health}"
+            for w in workers
+        )
+        return NoWorkerError(f"no worker can take a request for {model!r} now: {states}", unknown_model=False)
+
+    def _on_fleet_change(self, event: Literal["joined", "left", "restarted"], worker: Worker) -> None:
+        if event == "joined":
+            self._join(worker)
+        elif event == "left":
+            self._states.pop(worker.id, None)
+            self._share_index()
+        else:
+            self._states[worker.id].cache.clear()
+
+    def _join(self, worker: Worker) -> None:
+        settings = self.settings
+        cache = CacheMirror(int(settings.cache_tokens * settings.bytes_per_token), 1)
+        self._states[worker.id] = WorkerState(worker, cache)
+        self._share_index()
+
+    def _share_index(self) -> None:
+        share = self.settings.index_bytes // ENTRY_BYTES // max(1, len(self._states))
+        for state in self._states.values():
+            state.cache.max_entries = max(1, share)
+
+
+class RoutedRequest:
+    """One request at one worker. `finish` must be called once; a second call is ignored."""
+
+    __slots__ = (
+        "_cached", "_candidates", "_depth", "_now", "_prompt", "_rates", "_router", "_state", "_why", "_work",
+        "cached_tokens", "estimate", "key", "outcome", "policy", "prompt_tokens", "reason", "ttft", "worker",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        router: Router,
+        key: int,
+        state: WorkerState,
+        policy: str,
+        why: str,
+        prompt: Fingerprint,
+        depth: int,
+        cached: int,
+        work: Work,
+        waiting: float,
+        rates: PrefillRates,
+        candidates: int,
+        now: float,
+    ) -> None:
+        self._router = router
+        self.key = key
+        self._state = state
+        self.worker = state.worker
+        self.policy = policy
+        self._why = why
+        self._prompt: Fingerprint | None = prompt
+        self._depth = depth
+        self._cached = cached
+        self._work = work
+        self._candidates = candidates
+        self._now = now
+        self._rates = rates
+        self.estimate = waiting + state.speed.factor * rates.seconds(work.new, cached)
+        """Predicted seconds to the first token."""
+        self.ttft: float | None = None
+        self.outcome: Outcome | None = None
+        self.prompt_tokens = self.cached_tokens = 0
+        self.reason = (
+            f"{policy}:hit={cached}/{prompt.total_bytes}B,est={self.estimate * 1e3:.0f}ms"
+            f"{',' if why else ''}{why}"
+        )
+
+    def first_byte(self, now: float) -> None:
+        """See `gateway.routing.assignment.Assignment.first_byte`. Later calls are ignored."""
+        if self.ttft is not None or self.outcome is not None:
+            return
+        self.ttft = now - self._now
+        state = self._state
+        work = self._work
+        ended = state.queue.done(self.key, now)
+        if not work.end_seen:
+            return
+        if ended is not None:
+            state.speed.observe(self._rates, work, ended[1])
+        self._router.account.predicted(self.policy, self.estimate, self.ttft)
+
+    def finish(
+        self,
+        now: float,
+        outcome: Outcome,
+        prompt_tokens: int = 0,
+        cached_tokens: int = 0,
+        output_tokens: int = 0,
+    ) -> None:
+        """See `gateway.routing.assignment.Assignment.finish`."""
+        prompt = self._prompt
+        if prompt is None:
+            return
+        self._prompt = None
+        self.outcome = outcome
+        state = self._state
+        state.worker.in_flight -= 1
+        if self.ttft is None:
+            state.queue.cancel(self.key, now)
+            if outcome != "ok":
+                state.cache.forget(prompt, self._depth)
+        self.prompt_tokens = prompt_tokens
+        self.cached_tokens = cached_tokens
+        self._router.account.ended(self.policy, prompt_tokens, cached_tokens)
+
+    def explanation(self) -> Explanation:
+        """For people: plain values only."""
+        return Explanation(
+            at=self._now,
+            policy=self.policy,
+            worker=self.worker.id,
+            reason=self.reason,
+            candidates=self._candidates,
+            prompt_bytes=self._work.new + self._cached,
+            cached_bytes=self._cached,
+            estimate_s=self.estimate,
+            ttft_s=self.ttft,
+            prompt_tokens=self.prompt_tokens,
+            cached_tokens=self.cached_tokens,
+            outcome=self.outcome,
+        )
