@@ -1,0 +1,201 @@
+import type { AnswerSource, Failure } from "../openai/types";
+import { titleFrom } from "./title";
+import { newestLeaf } from "./tree";
+import { type Answer, type AnswerStats, type Conversation, isRunning, type Message, type Settings } from "./types";
+
+export interface ChatState {
+  /** False until the stored conversations are read. */
+  readonly loaded: boolean;
+  readonly conversations: readonly Conversation[];
+  /** The conversation on show; null for a new one that has no message yet. */
+  readonly currentId: string | null;
+  /** Settings of the next new conversation. */
+  readonly draft: Settings;
+}
+
+interface AskAnswer {
+  readonly id: string;
+  readonly model: string;
+}
+
+/** How an answer may end; `failure` only with "failed". */
+export interface Ending {
+  readonly status: "complete" | "stopped" | "interrupted" | "failed";
+  readonly finishReason?: string;
+  readonly failure?: Failure;
+  readonly stats: AnswerStats;
+}
+
+export type ChatAction =
+  | { readonly type: "loaded"; readonly conversations: readonly Conversation[] }
+  | { readonly type: "opened"; readonly id: string | null }
+  | { readonly type: "removed"; readonly id: string }
+  | { readonly type: "restored"; readonly conversation: Conversation }
+  | { readonly type: "renamed"; readonly id: string; readonly title: string }
+  | { readonly type: "settings"; readonly id: string | null; readonly settings: Settings }
+  | { readonly type: "version"; readonly id: string; readonly messageId: string }
+  | {
+      readonly type: "asked";
+      readonly id: string;
+      readonly now: number;
+      readonly question: { readonly id: string; readonly parent: string | null; readonly text: string };
+      readonly answer: AskAnswer;
+    }
+  | {
+      readonly type: "asked-again";
+      readonly id: string;
+      readonly now: number;
+      readonly questionId: string;
+      readonly answer: AskAnswer;
+    }
+  | {
+      readonly type: "began";
+      readonly id: string;
+      readonly answerId: string;
+      readonly model: string;
+      readonly source: AnswerSource;
+    }
+  | {
+      readonly type: "grew";
+      readonly id: string;
+      readonly answerId: string;
+      readonly text: string;
+      readonly reasoning: string;
+    }
+  | {
+      readonly type: "ended";
+      readonly id: string;
+      readonly answerId: string;
+      readonly now: number;
+      readonly ending: Ending;
+    };
+
+export function initialState(draft: Settings): ChatState {
+  return { loaded: false, conversations: [], currentId: null, draft };
+}
+
+export function reduce(state: ChatState, action: ChatAction): ChatState {
+  switch (action.type) {
+    case "loaded":
+      return { ...state, loaded: true, conversations: [...state.conversations, ...action.conversations.map(settle)] };
+    case "opened":
+      return { ...state, currentId: action.id };
+    case "removed":
+      return {
+        ...state,
+        conversations: state.conversations.filter(({ id }) => id !== action.id),
+        currentId: state.currentId === action.id ? null : state.currentId,
+      };
+    case "restored":
+      return {
+        ...state,
+        conversations: [settle(action.conversation), ...state.conversations],
+        currentId: action.conversation.id,
+      };
+    case "renamed":
+      return update(state, action.id, (conversation) => ({
+        ...conversation,
+        title: action.title.trim() || conversation.title,
+      }));
+    case "settings":
+      if (action.id === null) return { ...state, draft: action.settings };
+      return update(state, action.id, (conversation) => ({ ...conversation, settings: action.settings }));
+    case "version":
+      return update(state, action.id, (conversation) => ({
+        ...conversation,
+        leaf: newestLeaf(conversation, action.messageId),
+      }));
+    case "asked": {
+      const { question } = action;
+      return update(begin(state, action.id, question.text), action.id, (conversation) =>
+        append(conversation, action.now, [
+          { role: "user", ...question },
+          waiting(action.answer, question.id),
+        ]),
+      );
+    }
+    case "asked-again":
+      return update(state, action.id, (conversation) =>
+        append(conversation, action.now, [waiting(action.answer, action.questionId)]),
+      );
+    case "began":
+      return updateAnswer(state, action, (answer) => ({
+        ...answer,
+        status: "streaming",
+        model: action.model,
+        source: action.source,
+      }));
+    case "grew":
+      return updateAnswer(state, action, (answer) => ({
+        ...answer,
+        text: answer.text + action.text,
+        reasoning: answer.reasoning + action.reasoning,
+      }));
+    case "ended":
+      return update(updateAnswer(state, action, (answer) => ({ ...answer, ...action.ending })), action.id, (c) => ({
+        ...c,
+        updatedAt: action.now,
+      }));
+  }
+}
+
+/** The conversation on show, or undefined for a new one. */
+export function currentConversation(state: ChatState): Conversation | undefined {
+  return state.conversations.find(({ id }) => id === state.currentId);
+}
+
+function update(state: ChatState, id: string, change: (conversation: Conversation) => Conversation): ChatState {
+  return {
+    ...state,
+    conversations: state.conversations.map((conversation) =>
+      conversation.id === id ? change(conversation) : conversation,
+    ),
+  };
+}
+
+function updateAnswer(
+  state: ChatState,
+  { id, answerId }: { readonly id: string; readonly answerId: string },
+  change: (answer: Answer) => Answer,
+): ChatState {
+  const changeOne = (message: Message): Message =>
+    message.id === answerId && message.role === "assistant" && isRunning(message) ? change(message) : message;
+  return update(state, id, (conversation) => ({ ...conversation, messages: conversation.messages.map(changeOne) }));
+}
+
+function begin(state: ChatState, id: string, text: string): ChatState {
+  if (state.conversations.some((conversation) => conversation.id === id)) return state;
+  const conversation: Conversation = {
+    id,
+    title: titleFrom(text),
+    updatedAt: 0,
+    settings: state.draft,
+    messages: [],
+    leaf: null,
+  };
+  return { ...state, conversations: [conversation, ...state.conversations], currentId: id };
+}
+
+function append(conversation: Conversation, now: number, added: readonly Message[]): Conversation {
+  return {
+    ...conversation,
+    updatedAt: now,
+    messages: [...conversation.messages, ...added],
+    leaf: added.at(-1)?.id ?? conversation.leaf,
+  };
+}
+
+function waiting({ id, model }: AskAnswer, parent: string): Answer {
+  return { role: "assistant", id, parent, model, text: "", reasoning: "", status: "waiting" };
+}
+
+/** An answer that was running when the page was closed can never end: it counts as interrupted. */
+function settle(conversation: Conversation): Conversation {
+  if (!conversation.messages.some(isRunning)) return conversation;
+  return {
+    ...conversation,
+    messages: conversation.messages.map((message) =>
+      message.role === "assistant" && isRunning(message) ? { ...message, status: "interrupted" } : message,
+    ),
+  };
+}

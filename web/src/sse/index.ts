@@ -1,0 +1,2 @@
+export { type SseEvent, SseOverflowError, SseParser } from "./parser";
+export { readEvents } from "./read";

@@ -1,0 +1,95 @@
+import { Pencil } from "lucide-react";
+import { useState } from "react";
+import type { Conversation, Message, Question } from "../chat/types";
+import { useApp, useModel } from "./context";
+import { CopyButton } from "./CopyButton";
+import { GrowingTextArea } from "./GrowingTextArea";
+import { VersionPicker } from "./VersionPicker";
+
+interface QuestionViewProps {
+  readonly conversation: Conversation;
+  readonly question: Question;
+  readonly versions: readonly Message[];
+}
+
+export function QuestionView({ conversation, question, versions }: QuestionViewProps) {
+  const [editing, setEditing] = useState(false);
+  if (editing) {
+    return (
+      <EditForm
+        conversation={conversation}
+        question={question}
+        onDone={() => {
+          setEditing(false);
+        }}
+      />
+    );
+  }
+  return (
+    <article className="question" aria-label="You">
+      <div className="question__text">{question.text}</div>
+      <div className="tools">
+        <VersionPicker conversation={conversation} message={question} versions={versions} />
+        <CopyButton text={question.text} label="Copy question" />
+        <button
+          type="button"
+          className="icon-button icon-button--small"
+          aria-label="Edit question"
+          onClick={() => {
+            setEditing(true);
+          }}
+        >
+          <Pencil aria-hidden="true" />
+        </button>
+      </div>
+    </article>
+  );
+}
+
+interface EditFormProps {
+  readonly conversation: Conversation;
+  readonly question: Question;
+  readonly onDone: () => void;
+}
+
+function EditForm({ conversation, question, onDone }: EditFormProps) {
+  const { session } = useApp();
+  const model = useModel();
+  const [text, setText] = useState(question.text);
+  const done = (): void => {
+    onDone();
+    document.getElementById("message")?.focus();
+  };
+  const send = (): void => {
+    if (text.trim() === "") return;
+    session.edit(conversation, question.id, text, model);
+    done();
+  };
+  return (
+    <form
+      className="edit"
+      aria-label="Edit question"
+      onSubmit={(event) => {
+        event.preventDefault();
+        send();
+      }}
+    >
+      <GrowingTextArea
+        label="Your question"
+        value={text}
+        onChange={setText}
+        onEnter={send}
+        onEscape={done}
+        focusOnMount
+      />
+      <div className="edit__buttons">
+        <button type="button" className="button button--quiet" onClick={done}>
+          Cancel
+        </button>
+        <button type="submit" className="button button--primary" disabled={text.trim() === ""}>
+          Ask again
+        </button>
+      </div>
+    </form>
+  );
+}
