@@ -41,8 +41,9 @@ END_REASONS = (
     "timeout_silence",
     "bad_response",
     "drained",
+    "refused",
 )
-"""How a request that reached a worker truly ended, whatever status line was sent before."""
+"""How a request truly ended, whatever status line was sent before. `refused`: no worker saw it."""
 
 
 @dataclass(slots=True)
@@ -62,6 +63,7 @@ class Series:
     duration: Histogram = field(default_factory=lambda: Histogram(DURATION_BUCKETS))
     streams: int = 0
     events: int = 0
+    """Pieces of streams as they came from the worker; usually one event each."""
     request_bytes: int = 0
     response_bytes: int = 0
     prompt_tokens: int = 0

@@ -130,6 +130,8 @@ class RelaySettings:
     """SSE comment after so much silence, once the worker has accepted the request."""
     drain_seconds: float = 30.0
     """Grace for running answers after SIGTERM."""
+    worker_api_key: str = field(default="", repr=False)
+    """Key that the workers themselves ask for (vLLM's `--api-key`). A client's key never reaches them."""
 
     def __post_init__(self) -> None:
         _positive(self)

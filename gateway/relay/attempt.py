@@ -1,0 +1,139 @@
+"""One try of a call at one worker: connect, send, and hand what comes back to the exchange."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from gateway.relay.heads import request_head
+from gateway.relay.upstream import ResponseHead, UpstreamConnection
+from gateway.routing.assignment import Assignment, Outcome
+
+if TYPE_CHECKING:
+    from gateway.relay.exchange import Exchange
+
+
+class Attempt:
+    """Owns a place at the worker (the assignment) and a connection until `close` or the hand-over.
+
+    Implements `upstream.Receiver` for everything up to the first byte of the answer; after that the exchange
+    receives by itself.
+    """
+
+    __slots__ = (
+        "_opening",
+        "_trial",
+        "assignment",
+        "breaker",
+        "connection",
+        "exchange",
+        "head",
+        "open",
+        "sent_at",
+        "started",
+        "worker",
+    )
+
+    def __init__(self, exchange: Exchange, assignment: Assignment, now: float) -> None:
+        self.exchange = exchange
+        self.assignment = assignment
+        self.worker = assignment.worker
+        self.breaker = exchange.relay.breakers.of(self.worker)
+        self._trial: int | None = self.breaker.sent()
+        """None once the breaker has had its verdict."""
+        self._opening: asyncio.Task[None] | None = None
+        self.connection: UpstreamConnection | None = None
+        self.head: ResponseHead | None = None
+        self.open = True
+        self.started = now
+        self.sent_at = 0.0
+        """0 until the request has been written."""
+
+    def start(self) -> None:
+        connection = self.exchange.relay.pool.take(self.worker)
+        if connection is not None:
+            self._send(connection)
+        else:
+            self._opening = self.exchange.relay.pool.open(self.worker, self._opened)
+
+    def close(self, outcome: Outcome, now: float) -> None:
+        """End the attempt wherever it is; the worker sees the disconnect and aborts its work."""
+        if not self.open:
+            return
+        self.open = False
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
+        if self.connection is not None:
+            self.connection.abandon()
+            self.connection = None
+        if self._trial is not None:
+            self.breaker.abandoned(self._trial)
+            self._trial = None
+        self.assignment.finish(now, outcome)
+        self.exchange.relay.place_freed(self.worker)
+
+    def blame(self, now: float, *, refused: bool = False) -> None:
+        """Tell the breaker that the worker failed this attempt."""
+        if self._trial is not None:
+            self.breaker.failed(now, self._trial, refused=refused)
+            self._trial = None
+
+    def _opened(self, result: UpstreamConnection | OSError) -> None:
+        self._opening = None
+        if isinstance(result, OSError):
+            refused = isinstance(result, ConnectionRefusedError)
+            self.blame(self.exchange.relay.now(), refused=refused)
+            why = "connection refused" if refused else str(result)
+            self.exchange.attempt_failed(self, "connect", f"worker {self.worker.id} cannot be reached: {why}")
+        else:
+            self._send(result)
+
+    def _send(self, connection: UpstreamConnection) -> None:
+        exchange = self.exchange
+        call = exchange.call
+        worker = self.worker
+        self.connection = connection
+        self.sent_at = exchange.relay.now()
+        url = worker.prefix + call.url if worker.prefix else call.url
+        host = b"%b:%d" % (worker.host.encode(), worker.port)
+        head = request_head(url, host, call.headers, exchange.relay.worker_headers(call), len(call.body))
+        exchange.attempt_sent(self)
+        connection.send(self, head, call.body)
+
+    # upstream.Receiver
+
+    def on_head(self, head: ResponseHead) -> None:
+        self.head = head
+        if self._trial is not None:
+            if head.status < 500:
+                self.breaker.succeeded(self._trial)
+            else:
+                self.breaker.failed(self.exchange.relay.now(), self._trial)
+            self._trial = None
+        self.exchange.attempt_answered(self, head)
+
+    def on_events(self, framed: bytes) -> None:
+        self.exchange.answer_with(self)
+        self.exchange.on_events(framed)
+
+    def on_body(self, payload: bytes) -> None:
+        self.exchange.answer_with(self)
+        self.exchange.on_body(payload)
+
+    def on_end(self) -> None:
+        self.exchange.answer_with(self)
+        self.exchange.on_end()
+
+    def on_lost(self, reason: str) -> None:
+        connection, self.connection = self.connection, None
+        stale = (
+            connection is not None and connection.used > 1 and self.head is None and not connection.answering
+        )
+        if stale:
+            # The worker closed a kept-alive connection as we wrote to it: it never saw the request.
+            self.sent_at = 0.0
+            self._opening = self.exchange.relay.pool.open(self.worker, self._opened)
+            return
+        self.blame(self.exchange.relay.now())
+        self.exchange.attempt_failed(self, "gone", f"worker {self.worker.id}: {reason}")

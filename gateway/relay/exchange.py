@@ -1,0 +1,554 @@
+"""The life of one call, from admission to its true end, as a table of states.
+
+    admitted ──► routed ──► sent ──► answering ──► done
+       │  ▲        │ ▲        │
+       ▼  │        │ └─retry──┤
+      queued ◄─────┴──────────┘            every state may also go straight to done
+
+Nothing has reached the client before `answering`: until then a failed attempt may be repeated elsewhere.
+Afterwards a failure is told in the stream, in the form of the API family, and never looks like an end.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from enum import IntEnum
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.errors import (
+    GatewayError,
+    InvalidRequest,
+    NotFound,
+    RateLimited,
+    Unavailable,
+    UpstreamFailed,
+)
+from gateway.relay.accounting import ITL_BUCKETS, AccessRecord, Histogram
+from gateway.relay.attempt import Attempt
+from gateway.relay.call import Call
+from gateway.relay.framing import LAST_CHUNK, ChunkedReader, Framing, chunk
+from gateway.relay.heads import error_response, response_head
+from gateway.relay.sse import PING, USAGE_KEY, Usage, ends_stream, error_event
+from gateway.relay.upstream import ResponseHead, UpstreamConnection
+from gateway.relay.waiting import RoomFull
+from gateway.routing.assignment import NoWorkerError, Outcome, UnknownPolicyError
+
+if TYPE_CHECKING:
+    from gateway.relay.relay import Relay
+
+
+class State(IntEnum):
+    ADMITTED = 0
+    QUEUED = 1
+    ROUTED = 2
+    SENT = 3
+    ANSWERING = 4
+    DONE = 5
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.ADMITTED: frozenset({State.QUEUED, State.ROUTED, State.DONE}),
+    State.QUEUED: frozenset({State.ROUTED, State.DONE}),
+    State.ROUTED: frozenset({State.SENT, State.ROUTED, State.QUEUED, State.DONE}),
+    State.SENT: frozenset({State.ANSWERING, State.ROUTED, State.QUEUED, State.DONE}),
+    State.ANSWERING: frozenset({State.DONE}),
+    State.DONE: frozenset(),
+}
+
+ADMITTED, QUEUED, ROUTED, SENT, ANSWERING, DONE = State
+
+_PING_CHUNK = chunk(PING)
+_TAIL_BYTES = 64 * 1024
+_STREAM_FAMILIES = frozenset({"chat", "completions", "responses", "messages"})
+"""Families whose streams have an end marker, so that a missing one is a failure."""
+
+
+class IllegalTransition(RuntimeError):
+    """A bug: an exchange was driven in an order that the table does not have."""
+
+
+class Client(Protocol):
+    """The connection that a call came from, as its exchange uses it."""
+
+    http11: bool
+    keep_alive: bool
+
+    @property
+    def peer(self) -> str:
+        """Address, for logs."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def answered(self, keep_alive: bool) -> None:
+        """The answer is complete; close, or go on with the next request on this connection."""
+
+    def abort(self) -> None:
+        """Cut the connection: the only way to tell that a body is not complete."""
+
+
+class Exchange:
+    __slots__ = (
+        "_dechunk",
+        "_first",
+        "_framing",
+        "_itl",
+        "_last",
+        "_previous",
+        "_usage_events",
+        "_winner",
+        "attempt",
+        "attempts",
+        "call",
+        "client",
+        "connect_seconds",
+        "events",
+        "failed_on",
+        "hedge",
+        "last_activity",
+        "last_error",
+        "last_ping",
+        "queue_seconds",
+        "queued_at",
+        "relay",
+        "response_bytes",
+        "stalled_since",
+        "started",
+        "state",
+        "status",
+    )
+
+    def __init__(self, relay: Relay, client: Client, call: Call, now: float) -> None:
+        self.relay = relay
+        self.client = client
+        self.call = call
+        self.state = ADMITTED
+        self.started = now
+        self.attempt: Attempt | None = None
+        self.hedge: Attempt | None = None
+        self.attempts = 0
+        self.failed_on: frozenset[str] = frozenset()
+        self.last_error: GatewayError | None = None
+        self.queued_at = 0.0
+        self.queue_seconds = 0.0
+        self.connect_seconds = 0.0
+        self.last_activity = now
+        """When the last piece came from the worker."""
+        self.last_ping = 0.0
+        self.stalled_since = 0.0
+        """Since when the client has not taken what was written; 0 while it does."""
+        self.status = 0
+        self.response_bytes = 0
+        self.events = 0
+        self._winner: Attempt | None = None
+        self._itl: Histogram
+        self._framing = Framing.NONE
+        self._dechunk: ChunkedReader | None = None
+        self._first = 0.0
+        self._last = b""
+        self._previous = b""
+        self._usage_events: list[bytes] = []
+
+    def _to(self, state: State) -> None:
+        if state not in TRANSITIONS[self.state]:
+            raise IllegalTransition(f"{self.state.name} -> {state.name}")
+        self.state = state
+
+    # admission and routing
+
+    def start(self) -> None:
+        relay = self.relay
+        relay.enter(self)
+        if len(relay.waiting) and relay.waiting.waits_for(self.call.model):
+            self._queue()
+        else:
+            self._route()
+
+    def place_offered(self) -> None:
+        """It waited, and a worker has a place now."""
+        now = self.relay.now()
+        self.queue_seconds += now - self.queued_at
+        self.relay.accounting.queue_wait.observe(now - self.queued_at)
+        self._route()
+
+    def _route(self) -> None:
+        relay = self.relay
+        now = relay.now()
+        try:
+            assignment = relay.router.assign(self.call.route, now, self.failed_on)
+        except NoWorkerError as error:
+            self._nobody(error)
+            return
+        except UnknownPolicyError as error:
+            self.fail(InvalidRequest(str(error), code="unknown_policy", param="x-sluice-policy"), "refused")
+            return
+        self._to(ROUTED)
+        self.attempts += 1
+        self.attempt = attempt = Attempt(self, assignment, now)
+        attempt.start()
+
+    def _nobody(self, error: NoWorkerError) -> None:
+        if error.unknown_model:
+            self.fail(
+                NotFound(
+                    f"The model '{self.call.model}' does not exist.", code="model_not_found", param="model"
+                ),
+                "refused",
+            )
+        elif self.last_error is not None:
+            self.fail(self.last_error, "worker_gone")
+        elif self.relay.is_full(self.call.model, self.failed_on):
+            self._queue()
+        else:
+            self.fail(Unavailable(f"{error}.", retry_after=2), "refused")
+
+    def _queue(self) -> None:
+        relay = self.relay
+        try:
+            relay.waiting.enter(self, self.call.model, self.call.priority)
+        except RoomFull:
+            self.fail(
+                RateLimited(
+                    f"Every worker is busy and {len(relay.waiting)} requests are waiting already; "
+                    "try again later.",
+                    retry_after=relay.settings.timeouts.queue / 4,
+                ),
+                "refused",
+            )
+            return
+        self._to(QUEUED)
+        self.queued_at = relay.now()
+
+    # what attempts report
+
+    def attempt_sent(self, attempt: Attempt) -> None:
+        if attempt is self.attempt and self.state is ROUTED:
+            self.connect_seconds += attempt.sent_at - attempt.started
+            self._to(SENT)
+
+    def attempt_answered(self, attempt: Attempt, head: ResponseHead) -> None:
+        """The head came. A status that another worker may do better is not shown if another may be asked."""
+        if head.status in self.relay.settings.retries.statuses and self._may_retry():
+            self._attempt_over(attempt)
+            self._again("status")
+
+    def attempt_failed(self, attempt: Attempt, cause: str, message: str) -> None:
+        """It broke before the first byte of an answer: another try if the budget allows, else the truth."""
+        if attempt is self._winner:
+            self._break_off(UpstreamFailed(message), "worker_gone")
+            return
+        self.last_error = UpstreamFailed(message)
+        other = self.hedge if attempt is self.attempt else self.attempt
+        self._attempt_over(attempt)
+        if other is not None and other.open:
+            self.attempt, self.hedge = other, None
+            if self.state is ROUTED and other.sent_at:
+                self._to(SENT)
+        elif self._may_retry():
+            self._again(cause)
+        else:
+            self.fail(self.last_error, "worker_gone")
+
+    def _attempt_over(self, attempt: Attempt) -> None:
+        self.failed_on |= {attempt.worker.id}
+        attempt.close("failed", self.relay.now())
+
+    def _may_retry(self) -> bool:
+        relay = self.relay
+        if self.attempts >= relay.settings.retries.attempts or self.state > SENT or relay.draining:
+            return False
+        if not relay.can_serve(self.call.model, self.failed_on):
+            return False
+        if not relay.budget.take(relay.now()):
+            relay.accounting.retries_denied += 1
+            return False
+        return True
+
+    def _again(self, cause: str) -> None:
+        self.relay.accounting.retries[cause] += 1
+        self._route()
+
+    # the answer
+
+    def answer_with(self, attempt: Attempt) -> None:
+        """`attempt` has something to show: from here on it is the answer, and nothing is repeated."""
+        relay = self.relay
+        now = relay.now()
+        head = attempt.head
+        assert head is not None
+        if attempt is self.hedge:
+            relay.accounting.hedges_won += 1
+            self.hedge, self.attempt = self.attempt, attempt
+        if self.hedge is not None:
+            self.hedge.close("aborted", now)
+        self.hedge = None
+        self._winner = attempt
+        if self.state is ROUTED:
+            self._to(SENT)
+        self._to(ANSWERING)
+        attempt.assignment.first_byte(now)
+        self._first = self.last_activity = now
+        self.status = head.status
+        self._itl = relay.accounting.of(attempt.worker.id, self.call.model).itl
+        client = self.client
+        self._framing = head.framing if head.framing is not Framing.CLOSE else Framing.CHUNKED
+        if head.events:
+            self._framing = Framing.CHUNKED
+        if self._framing is Framing.CHUNKED and not client.http11:
+            client.keep_alive = False
+            self._dechunk = ChunkedReader()
+        if attempt.connection is not None and attempt.connection.receiver is attempt:
+            attempt.connection.receiver = self
+        extra = b"%bx-sluice-worker: %b\r\nx-sluice-route: %b\r\nserver-timing: %b\r\n" % (
+            self.call.answer_headers,
+            attempt.worker.id.encode(),
+            attempt.assignment.reason.encode(),
+            self._server_timing(now),
+        )
+        client.write(response_head(head, extra, client.http11, client.keep_alive))
+
+    def hedge_now(self) -> None:
+        """The first byte is late: ask a second worker, if there is one and the budget allows it."""
+        relay = self.relay
+        first = self.attempt
+        now = relay.now()
+        if first is None or not relay.can_serve(self.call.model, self.failed_on | {first.worker.id}):
+            return
+        if not relay.budget.take(now):
+            relay.accounting.retries_denied += 1
+            return
+        try:
+            assignment = relay.router.assign(self.call.route, now, self.failed_on | {first.worker.id})
+        except NoWorkerError:
+            return
+        relay.accounting.hedges += 1
+        self.attempts += 1
+        self.hedge = Attempt(self, assignment, now)
+        self.hedge.start()
+
+    @property
+    def is_event_stream(self) -> bool:
+        return self._winner is not None and self._winner.head is not None and self._winner.head.events
+
+    def ping(self) -> None:
+        """Show the client that the answer is alive, between two events."""
+        self.client.write(_PING_CHUNK if self._dechunk is None else PING)
+        self.last_ping = self.relay.now()
+
+    def _server_timing(self, now: float) -> bytes:
+        """W3C Server-Timing, in milliseconds."""
+        attempt = self.attempt
+        assert attempt is not None
+        return b"queue;dur=%.1f, connect;dur=%.1f, first_byte;dur=%.1f" % (
+            self.queue_seconds * 1e3,
+            self.connect_seconds * 1e3,
+            (now - attempt.sent_at) * 1e3,
+        )
+
+    # upstream.Receiver, once the answer has begun
+
+    def on_head(self, head: ResponseHead) -> None:
+        raise IllegalTransition("a second head in one answer")
+
+    def on_events(self, framed: bytes) -> None:
+        """The hot path: once per read of a stream."""
+        now = self.relay.now()
+        if self.events:
+            gap = now - self.last_activity
+            itl = self._itl
+            itl.counts[bisect_left(ITL_BUCKETS, gap)] += 1
+            itl.total += gap
+        self.events += 1
+        self.last_activity = now
+        self._previous = self._last
+        self._last = framed
+        if USAGE_KEY in framed:
+            self._keep_usage(framed)
+        self.response_bytes += len(framed)
+        if self._dechunk is None:
+            self.client.write(framed)
+        else:
+            self.client.write(self._dechunk.feed(framed))
+
+    def on_body(self, payload: bytes) -> None:
+        self.last_activity = self.relay.now()
+        self.response_bytes += len(payload)
+        self._previous = self._last
+        self._last = payload
+        if self._framing is Framing.CHUNKED and self._dechunk is None:
+            payload = chunk(payload)
+        self.client.write(payload)
+
+    def on_end(self) -> None:
+        winner = self._winner
+        assert winner is not None and winner.head is not None
+        if winner.head.events and winner.head.status == 200 and self.call.family in _STREAM_FAMILIES:
+            tail = self._previous + self._last
+            if not ends_stream(tail):
+                self._release_connection()
+                self._break_off(
+                    UpstreamFailed(f"worker {winner.worker.id} ended the stream without an end marker"),
+                    "bad_response",
+                )
+                return
+            end = "worker_error" if b'data: {"error":' in tail else "ok"
+        else:
+            end = "ok" if winner.head.status < 500 else "worker_error"
+        if self._framing is Framing.CHUNKED and self._dechunk is None:
+            self.client.write(LAST_CHUNK)
+        self._release_connection()
+        keep_alive = self.client.keep_alive
+        self._done(end, "ok" if end == "ok" else "failed")
+        self.client.answered(keep_alive)
+
+    def on_lost(self, reason: str) -> None:
+        winner = self._winner
+        assert winner is not None
+        self._break_off(UpstreamFailed(f"worker {winner.worker.id}: {reason}"), "worker_gone")
+
+    def _release_connection(self) -> None:
+        winner = self._winner
+        if winner is not None and winner.connection is not None:
+            connection: UpstreamConnection = winner.connection
+            winner.connection = None
+            if self.stalled_since and connection.alive:
+                connection.transport.resume_reading()
+            self.relay.pool.give_back(connection, self.relay.now())
+
+    def _keep_usage(self, framed: bytes) -> None:
+        """First and last event with a usage object: some families report the prompt early, the rest late."""
+        kept = self._usage_events
+        if len(kept) < 2:
+            kept.append(framed)
+        else:
+            kept[1] = framed
+
+    # ends
+
+    def fail(self, error: GatewayError, end: str) -> None:
+        """End the call with an error: as a response if nothing was sent yet, else inside the stream."""
+        if self.state is DONE:
+            return
+        if self.state is ANSWERING:
+            self._break_off(error, end)
+            return
+        self.status = error.status
+        response = error_response(error, self.call.family, self.call.answer_headers, self.client.keep_alive)
+        keep_alive = self.client.keep_alive
+        if self.attempts == 0:
+            self.relay.accounting.refusals[error.code] += 1
+        self._done(end, "failed")
+        self.client.write(response)
+        self.client.answered(keep_alive)
+
+    def _break_off(self, error: GatewayError, end: str) -> None:
+        """The answer cannot be completed after it began."""
+        winner = self._winner
+        assert winner is not None and winner.head is not None
+        if winner.head.events:
+            event = error_event(self.call.family, error, self._last)
+            self.client.write(event if self._dechunk is not None else chunk(event) + LAST_CHUNK)
+            self._done(end, "failed")
+            self.client.answered(keep_alive=False)
+        else:
+            self._done(end, "failed")
+            self.client.abort()
+
+    def client_gone(self, end: str = "client_gone") -> None:
+        """Nobody reads the answer any more: stop the work at once, wherever it is."""
+        if self.state is not DONE:
+            self._done(end, "aborted")
+
+    def client_paused(self) -> None:
+        """The client does not take what was written: stop reading from the worker."""
+        if not self.stalled_since:
+            self.stalled_since = self.relay.now()
+            if self._winner is not None and self._winner.connection is not None:
+                self._winner.connection.transport.pause_reading()
+
+    def client_resumed(self) -> None:
+        if self.stalled_since:
+            self.stalled_since = 0.0
+            self.last_activity = self.relay.now()
+            if self._winner is not None and self._winner.connection is not None:
+                self._winner.connection.transport.resume_reading()
+
+    def _done(self, end: str, outcome: Outcome) -> None:
+        relay = self.relay
+        now = relay.now()
+        if self.state is QUEUED:
+            relay.waiting.leave(self)
+        self._to(DONE)
+        relay.leave(self)
+        usage = Usage()
+        if outcome == "ok" or self._usage_events:
+            for event in self._usage_events or ((self._previous + self._last)[-_TAIL_BYTES:],):
+                usage.read(event)
+        winner = self._winner
+        for attempt in (self.attempt, self.hedge):
+            if attempt is not None and attempt is not winner:
+                attempt.close(outcome, now)
+        if winner is not None and winner.open:
+            winner.open = False
+            if winner.connection is not None:
+                winner.connection.abandon()
+                winner.connection = None
+            winner.assignment.finish(
+                now, outcome, usage.prompt_tokens, usage.cached_tokens, usage.output_tokens
+            )
+            relay.place_freed(winner.worker)
+        worker = self.attempt.worker.id if self.attempt is not None else ""
+        ttft = self._first - self.started if self._first else 0.0
+        if worker:
+            self._account(worker, end, ttft, now, usage)
+        if relay.record is not None:
+            self._record(end, worker, ttft, now, usage)
+
+    def _account(self, worker: str, end: str, ttft: float, now: float, usage: Usage) -> None:
+        series = self.relay.accounting.of(worker, self.call.model)
+        series.ends[end] += 1
+        series.statuses[self.status] += 1
+        series.request_bytes += len(self.call.body)
+        series.duration.observe(now - self.started)
+        if self._first:
+            series.ttft.observe(ttft)
+            series.response_bytes += self.response_bytes
+            series.prompt_tokens += usage.prompt_tokens
+            series.cached_tokens += usage.cached_tokens
+            series.output_tokens += usage.output_tokens
+            if self.events:
+                series.streams += 1
+                series.events += self.events
+            if self.relay.hedge_delay is not None:
+                self.relay.hedge_delay.observe(ttft)
+
+    def _record(self, end: str, worker: str, ttft: float, now: float, usage: Usage) -> None:
+        call = self.call
+        relay = self.relay
+        assert relay.record is not None
+        relay.record(
+            AccessRecord(
+                request_id=call.request_id.decode("latin-1"),
+                method="POST",
+                path=call.url.decode("latin-1"),
+                status=self.status,
+                end=end,
+                model=call.model,
+                worker=worker,
+                tenant=call.tenant,
+                client=self.client.peer,
+                stream=call.stream,
+                attempts=self.attempts,
+                started=relay.epoch + self.started,
+                queue=self.queue_seconds,
+                connect=self.connect_seconds,
+                ttft=ttft,
+                duration=now - self.started,
+                prompt_tokens=usage.prompt_tokens,
+                cached_tokens=usage.cached_tokens,
+                output_tokens=usage.output_tokens,
+                request_bytes=len(call.body),
+                response_bytes=self.response_bytes,
+                route=self.attempt.assignment.reason if self.attempt is not None else "",
+                traceparent=call.traceparent,
+            )
+        )

@@ -1,0 +1,423 @@
+"""One client connection: inference requests are relayed from here, every other request goes to FastAPI.
+
+A uvicorn HTTP protocol (`uvicorn.Config(http=...)`): what it does not take itself is left to the class that
+it extends, so control plane, WebSockets and TLS work as in any uvicorn server.
+
+Requests that are pipelined are answered in order: while one is in progress, later ones are written down as
+bytes and parsed again when their turn comes, and no more is read from the client than one read ahead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from typing import Any
+
+import httptools
+import structlog
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.access.keys import Key
+from gateway.errors import GatewayError, InvalidRequest, TooLarge
+from gateway.relay.exchange import Exchange
+from gateway.relay.heads import error_response
+from gateway.relay.relay import Relay
+from gateway.relay.request import FAMILIES
+from gateway.relay.upstream import Headers
+
+log = structlog.get_logger(__name__)
+
+_LINGER_SECONDS = 2.0
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_REQUEST_ID = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:")
+
+
+class HeaderTooLarge(GatewayError):
+    status, type, code = 431, "invalid_request_error", "headers_too_large"
+
+
+class RequestTimeout(GatewayError):
+    status, type, code = 408, "invalid_request_error", "request_timeout"
+
+
+class Front(HttpToolsProtocol):
+    """Implements `exchange.Client` for the exchange in progress."""
+
+    def __init__(self, relay: Relay, **uvicorn_arguments: Any) -> None:
+        super().__init__(**uvicorn_arguments)
+        self.relay = relay
+        self.limits = relay.settings.limits
+        self.exchange: Exchange | None = None
+        self.http11 = True
+        self.keep_alive = True
+        self.requests = 0
+        self.idle_since = relay.now()
+        """When the last answer ended; 0 while a request is read or answered."""
+        self.url = b""
+        self.headers: Headers = []
+        self._family: str | None = None
+        """Family of the relayed request that is being read; None for the control plane."""
+        self._key: Key | None = None
+        self._refusal: GatewayError | None = None
+        """Why the request being read will not be served; its body is thrown away."""
+        self._body: bytes | bytearray = b""
+        self._head_bytes = -1
+        """Bytes of the head being read, -1 outside of heads."""
+        self._overdue: asyncio.TimerHandle | None = None
+        self._later: list[bytes] | None = None
+        """Parts of the pipelined request that is being written down."""
+        self._backlog: deque[bytes] = deque()
+        self._deaf = False
+        """What still comes from the client is thrown away: the connection ends after this answer."""
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=self.limits.stream_buffer_bytes)
+
+    @property
+    def peer(self) -> str:
+        return self.client[0] if self.client else ""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel_overdue()
+        self._backlog.clear()
+        exchange, self.exchange = self.exchange, None
+        super().connection_lost(exc)
+        if exchange is not None:
+            exchange.client_gone()
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
+        self.idle_since = 0.0
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+        if self._head_bytes >= 0:
+            self._head_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            log.exception("request parsing failed", exc_info=error)
+            self.transport.abort()
+            return
+        except httptools.HttpParserError as error:
+            self._malformed(f"Malformed HTTP request: {error}.")
+            return
+        except httptools.HttpParserUpgrade:
+            if self._should_upgrade() and not self._relaying:
+                self.handle_websocket_upgrade()
+            else:
+                self._deaf = True
+            return
+        if self._head_bytes > self.limits.header_bytes:
+            self._refuse_now(
+                HeaderTooLarge(f"The request's head is longer than {self.limits.header_bytes} bytes.")
+            )
+        elif self._overdue is None and (self._head_bytes >= 0 or self._family is not None):
+            self._set_overdue(
+                self.limits.header_seconds if self._head_bytes >= 0 else self.limits.body_seconds
+            )
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.exchange is not None:
+            self.exchange.client_paused()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.exchange is not None:
+            self.exchange.client_resumed()
+
+    # httptools callbacks
+
+    def on_message_begin(self) -> None:
+        self._head_bytes = 0
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._later = [] if self.is_busy else None
+
+    def on_headers_complete(self) -> None:
+        self._head_bytes = -1
+        self._cancel_overdue()
+        method = self.parser.get_method()
+        if self._later is not None:
+            self._write_down_head(method)
+            return
+        family = FAMILIES.get(self.url.partition(b"?")[0]) if method == b"POST" else None
+        self._family = family
+        if family is None:
+            self._hand_over()
+            return
+        self._body = b""
+        self._refusal = None
+        version = self.parser.get_http_version()
+        self.http11 = version == "1.1"
+        self.requests += 1
+        self.keep_alive = (
+            self.http11
+            and self.parser.should_keep_alive()
+            and not self.parser.should_upgrade()
+            and not self.relay.draining
+            and self.requests < self.limits.requests_per_connection
+        )
+        try:
+            self._check_head()
+        except GatewayError as error:
+            self._refusal = error
+            if self.expect_100_continue or isinstance(error, TooLarge):
+                self._refuse_now(error)
+        else:
+            if self.expect_100_continue:
+                self.transport.write(_CONTINUE)
+
+    def on_body(self, body: bytes) -> None:
+        if self._later is not None:
+            self._later.append(body)
+            if sum(map(len, self._later)) > self.limits.body_bytes:
+                self._stop_listening()
+        elif self._family is None:
+            super().on_body(body)
+        elif self._refusal is None:
+            if not self._body:
+                self._body = body
+            elif isinstance(self._body, bytearray):
+                self._body += body
+            else:
+                self._body = bytearray(self._body)
+                self._body += body
+            if len(self._body) > self.limits.body_bytes:
+                self._body = b""
+                self._refuse_now(self._too_large())
+
+    def on_message_complete(self) -> None:
+        self._cancel_overdue()
+        if self._later is not None:
+            self._write_down_end()
+        elif self._family is None:
+            super().on_message_complete()
+        elif not self._deaf:
+            self._begin()
+
+    # a relayed request
+
+    @property
+    def is_busy(self) -> bool:
+        """Is a request in progress, or one waiting whose turn comes first?"""
+        return (
+            self.exchange is not None
+            or bool(self._backlog)
+            or (self.cycle is not None and not self.cycle.response_complete)
+        )
+
+    @property
+    def _relaying(self) -> bool:
+        return self._family is not None
+
+    def _check_head(self) -> None:
+        """What can be known before the body. Raises GatewayError."""
+        hosts = 0
+        for name, value in self.headers:
+            if name == b"host":
+                hosts += 1
+            elif name == b"content-length" and int(value) > self.limits.body_bytes:
+                raise self._too_large()
+        if hosts != 1 and self.http11:
+            raise InvalidRequest("The request needs exactly one Host header.", code="invalid_host")
+        self._key = self.relay.admitter.authenticate(self.headers)
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"The request body is longer than {self.limits.body_bytes} bytes.")
+
+    def _begin(self) -> None:
+        """The request is complete: answer it."""
+        relay = self.relay
+        body, self._body = self._body, b""
+        family = self._family or ""
+        self._family = None
+        request_id, answer_headers = self._answer_headers()
+        try:
+            if self._refusal is not None:
+                raise self._refusal
+            call = relay.admitter.admit(
+                self._key, request_id, self.url, family, self.headers, body, answer_headers
+            )
+        except GatewayError as error:
+            self._refusal = None
+            self._answer_error(error, family, answer_headers)
+            return
+        self.headers = []
+        self.exchange = exchange = Exchange(relay, self, call, relay.now())
+        exchange.start()
+
+    def _answer_headers(self) -> tuple[bytes, bytes]:
+        """The request's id (the client's own, if usable) and the header lines that every answer carries."""
+        request_id = origin = None
+        for name, value in self.headers:
+            if name == b"x-request-id":
+                if 0 < len(value) <= 128 and _REQUEST_ID.issuperset(value):
+                    request_id = value
+            elif name == b"origin":
+                origin = value
+        request_id = request_id or self.relay.new_request_id()
+        lines = b"x-request-id: %b\r\n" % request_id
+        if origin is not None and self.relay.settings.cors_origins:
+            lines += self._cors(origin)
+        return request_id, lines
+
+    def _cors(self, origin: bytes) -> bytes:
+        allowed = self.relay.settings.cors_origins
+        if "*" not in allowed and origin.decode("latin-1") not in allowed:
+            return b""
+        return (
+            b"access-control-allow-origin: %b\r\nvary: origin\r\naccess-control-expose-headers: "
+            b"x-request-id, x-sluice-worker, x-sluice-route, server-timing\r\n" % origin
+        )
+
+    # exchange.Client
+
+    def write(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def answered(self, keep_alive: bool) -> None:
+        self.exchange = None
+        self.server_state.total_requests += 1
+        if self._deaf or not keep_alive or self.relay.draining:
+            self.transport.close()
+            return
+        self.idle_since = self.relay.now()
+        if self._backlog:
+            self.loop.call_soon(self._replay)
+
+    def abort(self) -> None:
+        self.exchange = None
+        self.transport.abort()
+
+    # refusals
+
+    def _answer_error(self, error: GatewayError, family: str, answer_headers: bytes) -> None:
+        self.relay.accounting.refusals[error.code] += 1
+        self.write(error_response(error, family, answer_headers, self.keep_alive))
+        self.answered(self.keep_alive)
+
+    def _refuse_now(self, error: GatewayError) -> None:
+        """Answer before the request is complete. The rest of it is read and thrown away for a moment, since
+        closing on unread data resets the connection and could take the answer with it."""
+        if self.is_busy:
+            self._stop_listening()
+            return
+        self.keep_alive = False
+        _, answer_headers = self._answer_headers()
+        self.relay.accounting.refusals[error.code] += 1
+        self.write(error_response(error, self._family or "", answer_headers, keep_alive=False))
+        self._stop_listening()
+        with contextlib.suppress(OSError, RuntimeError, NotImplementedError):
+            self.transport.write_eof()
+        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
+    def _malformed(self, message: str) -> None:
+        if self.is_busy:
+            self._stop_listening()
+        else:
+            self._refuse_now(InvalidRequest(message, code="malformed_request"))
+
+    def send_400_response(self, msg: str) -> None:
+        self._malformed(msg)
+
+    def _stop_listening(self) -> None:
+        self._deaf = True
+        self.keep_alive = False
+        self._later = None
+        self._cancel_overdue()
+
+    # time
+
+    def _set_overdue(self, seconds: float) -> None:
+        if seconds:
+            self._overdue = self.loop.call_later(seconds, self._on_overdue)
+
+    def _cancel_overdue(self) -> None:
+        if self._overdue is not None:
+            self._overdue.cancel()
+            self._overdue = None
+
+    def _on_overdue(self) -> None:
+        self._overdue = None
+        self._refuse_now(RequestTimeout("The request did not arrive in time."))
+
+    def close_if_idle(self, now: float) -> None:
+        """Called by a sweep: keep-alive ends after the limit."""
+        if self.idle_since and now - self.idle_since > self.limits.keep_alive_seconds and not self.is_busy:
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        """uvicorn stops: close when idle, else after the answer in progress."""
+        if self.exchange is not None or self._backlog:
+            self.keep_alive = False
+        else:
+            super().shutdown()
+
+    # the control plane
+
+    def _hand_over(self) -> None:
+        """Give the request whose head is complete to uvicorn and the ASGI application behind it."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url = url
+        self.headers = self.scope["headers"] = headers
+        self.expect_100_continue = expects
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._backlog and not self.transport.is_closing():
+            self.loop.call_soon(self._replay)
+
+    # pipelining
+
+    def _write_down_head(self, method: bytes) -> None:
+        """Write the head as bytes; the body will follow in one piece, so its framing fields are replaced."""
+        assert self._later is not None
+        version = self.parser.get_http_version().encode()
+        lines = [method, b" ", self.url, b" HTTP/", version, b"\r\n"]
+        for name, value in self.headers:
+            if name not in (b"content-length", b"transfer-encoding", b"expect"):
+                lines += (name, b": ", value, b"\r\n")
+        self._later.append(b"".join(lines))
+
+    def _write_down_end(self) -> None:
+        assert self._later is not None
+        head, *body = self._later
+        self._later = None
+        length = sum(map(len, body))
+        framing = b"content-length: %d\r\n\r\n" % length if length else b"\r\n"
+        self._backlog.append(b"".join((head, framing, *body)))
+        self.flow.pause_reading()
+        if self.exchange is None and (self.cycle is None or self.cycle.response_complete):
+            self.loop.call_soon(self._replay)
+
+    def _replay(self) -> None:
+        """Parse the next request of the backlog as if it came now."""
+        busy = self.exchange is not None or (self.cycle is not None and not self.cycle.response_complete)
+        if busy or not self._backlog or self.transport.is_closing():
+            return
+        live = (self.parser, self.url, self.headers, self.expect_100_continue, self._later, self._head_bytes)
+        request = self._backlog.popleft()
+        waiting, self._backlog = self._backlog, deque()
+        self.parser = httptools.HttpRequestParser(self)
+        self.idle_since = 0.0
+        try:
+            self.parser.feed_data(request)
+        finally:
+            (self.parser, self.url, self.headers, self.expect_100_continue, self._later, self._head_bytes) = (
+                live
+            )
+            self._backlog = waiting
+        if self._backlog:
+            if self.exchange is None:
+                self.loop.call_soon(self._replay)
+        else:
+            self.flow.resume_reading()

@@ -1,0 +1,276 @@
+"""One keep-alive connection to a worker: sends a request, reads the answer, tells a receiver.
+
+The answer's head goes through httptools. Its body does not: see `framing`. A stream of server-sent events
+reaches the receiver as whole events, chunk-framed and ready to be written to an HTTP/1.1 client; usually
+these are the very bytes that were read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol
+
+import httptools
+
+from gateway.relay.framing import ChunkedReader, Framing, FramingError, chunk, whole_chunk
+from gateway.relay.sse import EventSplitter, EventTooLong
+
+HEAD_BYTES = 64 * 1024
+_JOIN_BYTES = 64 * 1024
+"""Request bodies up to this size are sent in one piece with their head: one system call, a small copy."""
+
+Headers = list[tuple[bytes, bytes]]
+
+
+@dataclass(slots=True)
+class ResponseHead:
+    status: int
+    headers: Headers
+    """Names in lower case."""
+    framing: Framing
+    events: bool
+    """Is it a stream of server-sent events?"""
+
+
+class Receiver(Protocol):
+    """Whoever the answer is for. After `on_end` or `on_lost` the connection says no more."""
+
+    def on_head(self, head: ResponseHead) -> None: ...
+
+    def on_events(self, framed: bytes) -> None:
+        """Whole events, as HTTP/1.1 chunks."""
+
+    def on_body(self, payload: bytes) -> None:
+        """Bytes of a body that is no event stream, without framing."""
+
+    def on_end(self) -> None: ...
+
+    def on_lost(self, reason: str) -> None:
+        """The connection broke or made no sense before the answer's end."""
+
+
+class _HeadParser:
+    """Callbacks of httptools for one response head."""
+
+    __slots__ = ("headers", "parser")
+
+    def __init__(self) -> None:
+        self.headers: Headers = []
+        self.parser = httptools.HttpResponseParser(self)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """Not shared: between `send` and the receiver's `on_end`/`on_lost` it belongs to one request."""
+
+    __slots__ = (
+        "_buffer",
+        "_chunks",
+        "_events",
+        "_fast",
+        "_framing",
+        "_remaining",
+        "_splitter",
+        "alive",
+        "event_limit",
+        "generation",
+        "idle_since",
+        "receiver",
+        "transport",
+        "used",
+        "worker_id",
+    )
+
+    def __init__(self, worker_id: str, generation: int, event_limit: int) -> None:
+        self.worker_id = worker_id
+        self.generation = generation
+        self.event_limit = event_limit
+        self.receiver: Receiver | None = None
+        self.transport: asyncio.Transport
+        self.alive = False
+        """Open and fit for another request."""
+        self.used = 0
+        """Requests sent so far; a reused connection may have been closed by the worker meanwhile."""
+        self.idle_since = 0.0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._buffer = b""
+        self._framing: Framing | None = None
+        self._remaining = 0
+        self._chunks: ChunkedReader | None = None
+        self._splitter: EventSplitter | None = None
+        self._fast = False
+        """The next read may be relayed as it is, if it is one whole chunk."""
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
+        self.transport = transport  # type: ignore[assignment]
+        self.alive = True
+
+    def data_received(self, data: bytes) -> None:
+        if self._fast and whole_chunk(data):
+            self.receiver.on_events(data)  # type: ignore[union-attr]
+        else:
+            try:
+                self._read(data)
+            except (FramingError, EventTooLong, httptools.HttpParserError) as error:
+                self._lose(f"the worker's answer is malformed: {error}")
+
+    def eof_received(self) -> bool:
+        receiver = self.receiver
+        if receiver is not None and self._framing is Framing.CLOSE:
+            self._flush_held(receiver)
+            self.alive = False
+            self._finish()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.alive = False
+        if self.receiver is not None:
+            self._lose(f"the worker closed the connection{f' ({exc})' if exc else ''}")
+
+    # for the request that owns it
+
+    def send(self, receiver: Receiver, head: bytes, body: bytes | bytearray) -> None:
+        self.receiver = receiver
+        self.used += 1
+        if len(body) <= _JOIN_BYTES:
+            self.transport.write(head + body)
+        else:
+            self.transport.write(head)
+            self.transport.write(body)
+
+    def abandon(self) -> None:
+        """Close without another word to the receiver; the worker sees the disconnect and aborts."""
+        self.receiver = None
+        self.alive = False
+        self.transport.abort()
+
+    @property
+    def answering(self) -> bool:
+        """Has any of the answer been read?"""
+        return self._framing is not None or bool(self._buffer)
+
+    # reading
+
+    def _read(self, data: bytes) -> None:
+        if self.receiver is None:
+            # Bytes that nobody asked for: the connection cannot be trusted with another request.
+            self.abandon()
+            return
+        if self._framing is None:
+            rest = self._read_head(data)
+            if rest is None or self.receiver is None:
+                return
+            data = rest
+        receiver = self.receiver
+        framing = self._framing
+        if framing is Framing.CHUNKED:
+            chunks = self._chunks
+            assert chunks is not None
+            self._deliver(receiver, chunks.feed(data))
+            if chunks.done:
+                self._flush_held(receiver)
+                self.alive = self.alive and not chunks.excess
+                self._finish()
+            else:
+                self._fast = self._splitter is not None and not self._splitter.held and chunks.at_boundary
+        elif framing is Framing.LENGTH:
+            excess = len(data) - self._remaining
+            if excess > 0:
+                data = data[: self._remaining]
+                self.alive = False
+            self._remaining -= len(data)
+            self._deliver(receiver, data)
+            if self._remaining == 0:
+                self._flush_held(receiver)
+                self._finish()
+        elif framing is Framing.CLOSE:
+            self._deliver(receiver, data)
+        else:
+            self.alive = self.alive and not data
+            self._finish()
+
+    def _read_head(self, data: bytes) -> bytes | None:
+        """Parse the response head; what follows it, or None if it is not complete yet."""
+        data = self._buffer + data if self._buffer else data
+        while True:
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                if len(data) > HEAD_BYTES:
+                    raise FramingError(f"the response head is longer than {HEAD_BYTES} bytes")
+                self._buffer = data
+                return None
+            end += 4
+            head = _HeadParser()
+            head.parser.feed_data(data[:end])
+            data = data[end:]
+            status = head.parser.get_status_code()
+            if status >= 200:
+                break
+        self._buffer = b""
+        framing = self._framing_of(status, head.headers)
+        if not head.parser.should_keep_alive():
+            self.alive = False
+        events = False
+        for name, value in head.headers:
+            if name == b"content-type":
+                events = value.startswith(b"text/event-stream")
+        self._framing = framing
+        if framing is Framing.CHUNKED:
+            self._chunks = ChunkedReader()
+        self._splitter = EventSplitter(self.event_limit) if events else None
+        self.receiver.on_head(ResponseHead(status, head.headers, framing, events))  # type: ignore[union-attr]
+        return data
+
+    def _framing_of(self, status: int, headers: Headers) -> Framing:
+        """RFC 9112 section 6.3. httptools has refused repeated or contradicting lengths already."""
+        if status in (204, 304):
+            return Framing.NONE
+        length: int | None = None
+        for name, value in headers:
+            if name == b"transfer-encoding":
+                if value.lower().strip() != b"chunked":
+                    raise FramingError(f"transfer-encoding {value[:40]!r} is not supported")
+                return Framing.CHUNKED
+            if name == b"content-length":
+                length = int(value)
+        if length is None:
+            self.alive = False
+            return Framing.CLOSE
+        self._remaining = length
+        return Framing.LENGTH if length else Framing.NONE
+
+    def _deliver(self, receiver: Receiver, payload: bytes) -> None:
+        if not payload:
+            return
+        splitter = self._splitter
+        if splitter is None:
+            receiver.on_body(payload)
+        elif events := splitter.feed(payload):
+            receiver.on_events(chunk(events))
+
+    def _flush_held(self, receiver: Receiver) -> None:
+        """The body ended: an unfinished last event is passed on as it is, as the worker sent it."""
+        if self._splitter is not None and self._splitter.held:
+            receiver.on_events(chunk(self._splitter.held))
+            self._splitter.held = b""
+
+    def _finish(self) -> None:
+        receiver, self.receiver = self.receiver, None
+        self._reset()
+        if receiver is not None:
+            receiver.on_end()
+
+    def _lose(self, reason: str) -> None:
+        receiver, self.receiver = self.receiver, None
+        self.alive = False
+        self.transport.abort()
+        if receiver is not None:
+            receiver.on_lost(reason)
