@@ -93,6 +93,8 @@ class Exchange:
         "_framing",
         "_itl",
         "_last",
+        "_prefix",
+        "_plain",
         "_previous",
         "_usage_events",
         "_winner",
@@ -144,6 +146,10 @@ class Exchange:
         self._framing = Framing.NONE
         self._dechunk: ChunkedReader | None = None
         self._first = 0.0
+        self._prefix = b""
+        """The answer's head until something follows it."""
+        self._plain = False
+        """Events are written as they are: the head is out and the client speaks HTTP/1.1."""
         self._last = b""
         self._previous = b""
         self._usage_events: list[bytes] = []
@@ -270,7 +276,10 @@ class Exchange:
     # the answer
 
     def answer_with(self, attempt: Attempt) -> None:
-        """`attempt` has something to show: from here on it is the answer, and nothing is repeated."""
+        """`attempt` has something to show: from here on it is the answer, and nothing is repeated.
+
+        The head waits for what follows it, to be written with it in one system call.
+        """
         relay = self.relay
         now = relay.now()
         head = attempt.head
@@ -304,7 +313,7 @@ class Exchange:
             attempt.assignment.reason.encode(),
             self._server_timing(now),
         )
-        client.write(response_head(head, extra, client.http11, client.keep_alive))
+        self._prefix = response_head(head, extra, client.http11, client.keep_alive)
 
     def hedge_now(self) -> None:
         """The first byte is late: ask a second worker, if there is one and the budget allows it."""
@@ -331,7 +340,7 @@ class Exchange:
 
     def ping(self) -> None:
         """Show the client that the answer is alive, between two events."""
-        self.client.write(_PING_CHUNK if self._dechunk is None else PING)
+        self._write(_PING_CHUNK if self._dechunk is None else PING)
         self.last_ping = self.relay.now()
 
     def _server_timing(self, now: float) -> bytes:
@@ -364,10 +373,11 @@ class Exchange:
         if USAGE_KEY in framed:
             self._keep_usage(framed)
         self.response_bytes += len(framed)
-        if self._dechunk is None:
+        if self._plain:
             self.client.write(framed)
         else:
-            self.client.write(self._dechunk.feed(framed))
+            self._write(framed if self._dechunk is None else self._dechunk.feed(framed))
+            self._plain = self._dechunk is None
 
     def on_body(self, payload: bytes) -> None:
         self.last_activity = self.relay.now()
@@ -376,7 +386,12 @@ class Exchange:
         self._last = payload
         if self._framing is Framing.CHUNKED and self._dechunk is None:
             payload = chunk(payload)
-        self.client.write(payload)
+        self._write(payload)
+
+    def _write(self, data: bytes) -> None:
+        if self._prefix:
+            data, self._prefix = self._prefix + data, b""
+        self.client.write(data)
 
     def on_end(self) -> None:
         winner = self._winner
@@ -394,7 +409,9 @@ class Exchange:
         else:
             end = "ok" if winner.head.status < 500 else "worker_error"
         if self._framing is Framing.CHUNKED and self._dechunk is None:
-            self.client.write(LAST_CHUNK)
+            self._write(LAST_CHUNK)
+        elif self._prefix:
+            self._write(b"")
         self._release_connection()
         keep_alive = self.client.keep_alive
         self._done(end, "ok" if end == "ok" else "failed")
@@ -446,7 +463,7 @@ class Exchange:
         assert winner is not None and winner.head is not None
         if winner.head.events:
             event = error_event(self.call.family, error, self._last)
-            self.client.write(event if self._dechunk is not None else chunk(event) + LAST_CHUNK)
+            self._write(event if self._dechunk is not None else chunk(event) + LAST_CHUNK)
             self._done(end, "failed")
             self.client.answered(keep_alive=False)
         else:
