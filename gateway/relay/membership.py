@@ -60,7 +60,12 @@ class Membership:
         self._listed: list[WorkerInfo] = []
         self._overrides = Overrides()
         self._seen: dict[Path, Version] = {}
+        self._listeners: list[Callable[[], None]] = []
         self.refresh(force=True)
+
+    def subscribe(self, listener: Callable[[], None]) -> None:
+        """`listener` is called after every change, of members or of who is draining."""
+        self._listeners.append(listener)
 
     def refresh(self, *, force: bool = False) -> bool:
         """Take over what changed in the files, as a timer calls it; True if anything did."""
@@ -180,6 +185,8 @@ class Membership:
         self.infos = members
         self.drained = frozenset(self._overrides.drained)
         self.fleet.update(list(members.values()))
+        for listener in self._listeners:
+            listener()
 
 
 def _without(ids: tuple[str, ...], worker_id: str) -> tuple[str, ...]:

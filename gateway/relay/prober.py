@@ -103,17 +103,23 @@ class Prober:
     Also the timer of the membership's files and of the breakers. Use it as an async context manager.
     """
 
-    def __init__(self, membership: Membership, breakers: Breakers, settings: HealthChecks) -> None:
+    def __init__(
+        self, membership: Membership, breakers: Breakers, settings: HealthChecks, worker_api_key: str = ""
+    ) -> None:
         self._membership = membership
         self._fleet = membership.fleet
         self._breakers = breakers
         self._settings = settings
+        self._headers = {"user-agent": "sluice-prober"}
+        if worker_api_key:
+            self._headers["authorization"] = f"Bearer {worker_api_key}"
         self._watches: dict[str, _Watch] = {}
         self._clients: dict[bool, httpx.AsyncClient] = {}
         self._timer: asyncio.Task[None] | None = None
         self._warned: set[tuple[str, ServedModel, ServedModel]] = set()
         self._closing: set[asyncio.Task[None]] = set()
-        self._fleet.subscribe(self._membership_changed)
+        self._fleet.subscribe(self._fleet_changed)
+        membership.subscribe(self._show_all)
 
     async def __aenter__(self) -> Self:
         # Without its own verify, httpx reads a CA bundle in the constructor, which blocks for long.
@@ -136,8 +142,12 @@ class Prober:
             await client.aclose()
         self._clients.clear()
 
-    def show(self, worker: Worker) -> None:
-        """Write what is known into the worker's record, e.g. after it was drained."""
+    def _show_all(self) -> None:
+        for worker in self._fleet:
+            self._show(worker)
+
+    def _show(self, worker: Worker) -> None:
+        """Write what is known into the worker's record."""
         watch = self._watches.get(worker.id)
         if watch is None:
             return
@@ -157,16 +167,14 @@ class Prober:
     async def _watch_files(self) -> None:
         while True:
             try:
-                if self._membership.refresh():
-                    for worker in self._fleet:
-                        self.show(worker)
+                self._membership.refresh()
                 self._breakers.tick(time.monotonic())
             except Exception:
                 # A listener of the fleet broke; without this timer no change would be seen ever again.
                 log.exception("workers could not be brought up to date")
             await asyncio.sleep(WATCH_INTERVAL)
 
-    def _membership_changed(self, event: Literal["joined", "left", "restarted"], worker: Worker) -> None:
+    def _fleet_changed(self, event: Literal["joined", "left", "restarted"], worker: Worker) -> None:
         if self._timer is None:
             return
         if event == "left":
@@ -180,13 +188,13 @@ class Prober:
         else:
             watch = self._watches[worker.id]
             watch.health.restarted(time.monotonic())
-            self.show(worker)
+            self._show(worker)
             watch.wake.set()
 
     def _begin(self, worker: Worker) -> None:
         health = WorkerHealth(self._settings.failures_to_unready, changed=time.monotonic())
         watch = self._watches[worker.id] = _Watch(health)
-        self.show(worker)
+        self._show(worker)
         watch.task = asyncio.create_task(self._watch(worker, watch), name=f"probe {worker.id}")
 
     async def _watch(self, worker: Worker, watch: _Watch) -> None:
@@ -216,7 +224,7 @@ class Prober:
             if health.succeeded(now):
                 self._breakers.of(worker).recovered()
                 log.info("worker is ready", worker=worker.id, url=worker.url, models=[m.name for m in models])
-        self.show(worker)
+        self._show(worker)
         if health.models != known:
             self._compare(worker, health)
 
@@ -252,7 +260,7 @@ class Prober:
             trust_env=False,
             timeout=self._settings.timeout or None,
             limits=httpx.Limits(keepalive_expiry=4.0),
-            headers={"user-agent": "sluice-prober"},
+            headers=self._headers,
         )
 
     def _compare(self, worker: Worker, health: WorkerHealth) -> None:
@@ -279,7 +287,9 @@ class Prober:
 def _served(answer: httpx.Response, worker: Worker) -> tuple[ServedModel, ...]:
     url = f"{worker.url}/v1/models"
     if answer.status_code in (401, 403):
-        raise NotAnEngineError(f"asks for an API key of its own ({answer.status_code} at {url})")
+        raise NotAnEngineError(
+            f"asks for another API key, see worker_api_key ({answer.status_code} at {url})"
+        )
     if answer.status_code != 200:
         raise NotAnEngineError(f"is no OpenAI-compatible server: {url} answers {answer.status_code}")
     try:

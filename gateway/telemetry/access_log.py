@@ -131,6 +131,6 @@ def _printable(line: str) -> str:
 
 
 def _level(record: AccessRecord) -> bytes:
-    if record.status >= 500 or record.end not in ("ok", "client_gone", "drained"):
+    if record.status >= 500 or record.end not in ("ok", "refused", "client_gone", "drained"):
         return b"warning"
     return b"info"

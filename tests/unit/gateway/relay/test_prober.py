@@ -32,6 +32,7 @@ class Engine:
     hang: bool = False
     garbage: bool = False
     asked: list[str] = field(default_factory=list)
+    key: str = ""
     url: str = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -39,6 +40,9 @@ class Engine:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 path = head.split()[1].decode()
                 self.asked.append(path)
+                if self.key and f"authorization: Bearer {self.key}\r\n".encode() not in head:
+                    writer.write(b"HTTP/1.1 401 X\r\ncontent-length: 0\r\n\r\n")
+                    continue
                 if self.hang:
                     await asyncio.Event().wait()
                 if self.garbage:
@@ -152,7 +156,7 @@ async def test_the_supervisor_knows_better(tmp_path: Path, info: dict[str, Any],
         (Engine(hang=True), "does not answer at {url} within 0.2 s"),
         (Engine(garbage=True), "does not answer in HTTP at {url}"),
         (Engine(models_status=404), "is no OpenAI-compatible server: {url}/v1/models answers 404"),
-        (Engine(models_status=401), "asks for an API key of its own (401 at {url}/v1/models)"),
+        (Engine(models_status=401), "asks for another API key, see worker_api_key (401 at {url}/v1/models)"),
         (Engine(models=[]), "serves no model: {url}/v1/models is empty"),
         (
             Engine(models={"a": 1}),
@@ -190,6 +194,14 @@ async def test_a_restart_is_probed_anew(tmp_path: Path) -> None:
         assert (p.worker().health, p.worker().max_model_len) == ("ready", 9)
 
 
+async def test_workers_with_a_key_of_their_own(tmp_path: Path) -> None:
+    async with running(Engine(key="sesame")) as engine:
+        membership = Membership(Fleet(), tmp_path / "overrides.json", workers=[WorkerInfo("w0", engine.url)])
+        async with Prober(membership, Breakers(membership.fleet, SETTINGS), SETTINGS, "sesame"):
+            await until(lambda: membership.fleet.workers["w0"].health == "ready")
+            assert membership.fleet.workers["w0"].models == ("small",)
+
+
 async def test_a_slow_worker_delays_nobody(tmp_path: Path) -> None:
     slow_settings = HealthChecks(interval=0.02, timeout=60.0)
     async with AsyncExitStack() as stack:
@@ -212,7 +224,6 @@ async def test_workers_join_leave_and_drain_while_it_runs(tmp_path: Path) -> Non
 
         p.membership.drain("w0")
         p.membership.add(WorkerInfo("w1", other.url))
-        p.prober.show(p.worker())
         assert (p.worker().health, p.worker().accepting) == ("draining", False)
         await until(lambda: p.worker("w1").health == "ready")
 
