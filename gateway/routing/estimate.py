@@ -89,6 +89,22 @@ class PrefillRates:
                 self.by_area = c / (TYPICAL_BYTES * TYPICAL_CONTEXT)
 
 
+class TextDensity:
+    """JSON bytes per prompt token, as a slowly forgetting ratio of sums."""
+
+    __slots__ = ("_bytes", "_tokens", "bytes_per_token")
+
+    def __init__(self, bytes_per_token: float) -> None:
+        self.bytes_per_token = bytes_per_token
+        self._bytes = self._tokens = 0.0
+
+    def observe(self, prompt_bytes: int, prompt_tokens: int) -> None:
+        """One prompt as the engine counted it."""
+        self._bytes = self._bytes * FORGET + prompt_bytes
+        self._tokens = self._tokens * FORGET + prompt_tokens
+        self.bytes_per_token = self._bytes / self._tokens
+
+
 class WorkerSpeed:
     """How much slower (above 1) or faster one worker is than the rates say."""
 

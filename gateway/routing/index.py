@@ -1,8 +1,10 @@
 """What each worker's prefix cache holds, as far as one can tell from what was sent to it.
 
 `CacheMirror` follows one worker: an LRU list of prefix hashes with the bytes of prompt that each stands for,
-as large as the worker's cache. What falls out of it stays in sight for a while (`ghosts`): a hit there shows
-that the cache is larger than thought, a miss on a resident prefix that it is smaller.
+as large as the worker's cache. Where that size is a guess, what falls out stays in sight for a while
+(`ghosts`): a hit there shows that the cache is larger than thought, a miss on a resident prefix that it is
+smaller. A guess should rather be too large: prompts are sent to where they are thought to be cached, so
+that a mistake in that direction is found out.
 """
 
 from __future__ import annotations
@@ -16,14 +18,17 @@ from gateway.routing.fingerprint import BOUNDS, Fingerprint
 
 ENTRY_BYTES: Final = 208
 """Memory of one entry (CPython 3.11: ordered dict node and slot, the key), as the tests measure it."""
-GHOST_SHARE: Final = 1.0
+GHOST_SHARE: Final = 2.0
 """Ghosts kept, in multiples of the capacity."""
 SHRINK: Final = 0.98
-GROW: Final = 1.04
+RECOVER: Final = 1.002
+FIRST_STEP: Final = 0.2
+SMALLEST_STEP: Final = 0.02
+TURN: Final = 0.7
 SMALLEST_CAPACITY: Final = 4096
 EVICTIONS: Final = 1024
 
-FIRST_SLACK: Final = 2 * BOUNDS[1]
+SLACK: Final = 2 * BOUNDS[1]
 """Bytes by which prediction and truth may differ because blocks and chunks end at different places."""
 STEPS: Final = [BOUNDS[i] - BOUNDS[i - 1] for i in range(len(BOUNDS) - 1, 0, -1)]
 """Bytes of each chunk, deepest first."""
@@ -32,16 +37,26 @@ STEPS: Final = [BOUNDS[i] - BOUNDS[i - 1] for i in range(len(BOUNDS) - 1, 0, -1)
 class CacheMirror:
     """The prefix cache of one worker. Sizes in bytes of prompt; at most `max_entries` hashes in all."""
 
-    __slots__ = ("_ghosts", "_ghosts_used", "_known", "_resident", "_used", "capacity", "max_entries")
+    __slots__ = (
+        "_ghosts",
+        "_ghosts_used",
+        "_known",
+        "_resident",
+        "_step",
+        "_used",
+        "capacity",
+        "max_entries",
+    )
 
     def __init__(self, capacity: int, max_entries: int) -> None:
         self.capacity = capacity
         self.max_entries = max(1, max_entries)
-        self._known = False
+        self._known: int | None = None
         self._resident: OrderedDict[int, int] = OrderedDict()
         self._ghosts: OrderedDict[int, int] = OrderedDict()
         self._used = 0
         self._ghosts_used = 0
+        self._step = -FIRST_STEP
 
     def __len__(self) -> int:
         return len(self._resident) + len(self._ghosts)
@@ -61,6 +76,8 @@ class CacheMirror:
 
     def possible_depth(self, prompt: Fingerprint) -> int:
         """As `depth`, for a cache that had never evicted what is still in sight."""
+        if self._known is not None:
+            return self.depth(prompt)
         hashes = prompt.hashes
         ghosts, resident = self._ghosts, self._resident
         return len(hashes) - bisect_left(hashes, True, key=lambda h: h in resident or h in ghosts)
@@ -73,7 +90,7 @@ class CacheMirror:
         if fresh:
             added = hashes[:fresh]
             sizes = self._sizes(prompt)
-            if not ghosts.keys().isdisjoint(added):
+            if ghosts and not ghosts.keys().isdisjoint(added):
                 for key in added:
                     self._ghosts_used -= ghosts.pop(key, 0)
             if resident.keys().isdisjoint(added):
@@ -110,36 +127,63 @@ class CacheMirror:
         self._ghosts.clear()
         self._used = self._ghosts_used = 0
 
+    @property
+    def learning(self) -> bool:
+        """Is the capacity a guess, which hits on ghosts may raise?"""
+        return self._known is None
+
     def know_capacity(self, capacity: int) -> None:
-        """The worker said how large its cache is; nothing is learned about it from now on."""
-        self._known = True
-        self.capacity = max(SMALLEST_CAPACITY, capacity)
-        self._evict()
+        """The worker said how large its cache is. Learning only makes it smaller from now on, and never less
+        than half, because answers and running requests take room in it too."""
+        self._known = self.capacity = max(SMALLEST_CAPACITY, capacity)
+        self._ghosts.clear()
+        self._ghosts_used = 0
+
+    def rescale(self, factor: float) -> None:
+        """A token turned out to be `factor` times as many bytes as thought."""
+        self.capacity = max(SMALLEST_CAPACITY, int(self.capacity * factor))
+        if self._known is not None:
+            self._known = max(SMALLEST_CAPACITY, int(self._known * factor))
 
     def observe_hit(self, predicted: int, possible: int, actual: int) -> None:
         """Learn the capacity from one prompt; bytes thought resident, resident or ghost, and found there.
 
-        A difference of less than a chunk says nothing: the worker's blocks end elsewhere.
+        A difference of less than a few chunks says nothing: the worker's blocks end elsewhere.
         """
-        if self._known:
-            return
-        slack = FIRST_SLACK + predicted // 16
-        if actual < predicted - slack:
-            self.capacity = max(SMALLEST_CAPACITY, int(self.capacity * SHRINK))
+        slack = SLACK + predicted // 16
+        known = self._known
+        if known is not None:
+            if actual < predicted - slack:
+                self.capacity = max(known // 2, int(self.capacity * SHRINK))
+            elif predicted > slack and self.capacity < known:
+                self.capacity = min(known, int(self.capacity * RECOVER) + 1)
+        elif actual < predicted - slack:
+            self._step_towards(-1)
         elif possible > predicted + slack and actual > predicted + slack:
-            self.capacity = int(self.capacity * GROW)
+            self._step_towards(1)
+
+    def _step_towards(self, sign: int) -> None:
+        """Bisection in the logarithm: stride while all evidence points one way, shorten it when it turns."""
+        if sign * self._step < 0:
+            self._step *= -TURN
+            if abs(self._step) < SMALLEST_STEP:
+                self._step = sign * SMALLEST_STEP
+        self.capacity = max(SMALLEST_CAPACITY, int(self.capacity * (1.0 + self._step)))
 
     def _evict(self) -> None:
         """At most EVICTIONS at once: a cache that was found to be smaller shrinks over several requests."""
         resident, ghosts = self._resident, self._ghosts
+        keep = self._known is None
         for _ in range(EVICTIONS):
             if not resident or (self._used <= self.capacity and len(resident) <= self.max_entries):
                 break
             key, size = resident.popitem(last=False)
             self._used -= size
-            ghosts[key] = size
-            self._ghosts_used += size
-        self._forget_ghosts()
+            if keep:
+                ghosts[key] = size
+                self._ghosts_used += size
+        if keep:
+            self._forget_ghosts()
 
     def _forget_ghosts(self) -> None:
         ghosts = self._ghosts

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections import deque
 from itertools import count
 from random import Random
-from typing import Literal
+from typing import Final, Literal
 
 from gateway.routing.account import RoutingAccount
 from gateway.routing.assignment import NoWorkerError, Outcome, RouteRequest
-from gateway.routing.estimate import PrefillRates, Work
+from gateway.routing.estimate import WARM_UP, PrefillRates, TextDensity, Work
 from gateway.routing.explain import Explanation
 from gateway.routing.fingerprint import Fingerprint, fingerprint
 from gateway.routing.fleet import Fleet, Worker
@@ -22,6 +22,11 @@ from gateway.routing.policies.base import Policy
 from gateway.routing.policies.registry import make_policy
 from gateway.routing.settings import RoutingSettings
 from gateway.routing.state import WorkerState
+
+DENSITY_STEP: Final = 0.02
+"""Relative change of the bytes per token that is worth resizing the mirrors for."""
+SEPARATE: Final = 1.5
+"""A service time tells a hit from a miss only if the two would differ by this factor."""
 
 
 class Router:
@@ -35,6 +40,8 @@ class Router:
         self._policies: dict[tuple[str, str], Policy] = {}
         self._rates: dict[str, PrefillRates] = {}
         self._prior = 1.0 / (settings.prefill_tokens_per_s * settings.bytes_per_token)
+        self._density = TextDensity(settings.bytes_per_token)
+        self._applied_density = settings.bytes_per_token
         self._states: dict[str, WorkerState] = {}
         self._keys = count()
         self._recent: deque[RoutedRequest] = deque(maxlen=settings.explain_records)
@@ -71,6 +78,7 @@ class Router:
         if depth < 0:
             depth = cache.depth(prompt)
         cached = prompt.covered(depth)
+        possible = prompt.covered(cache.possible_depth(prompt)) if cache.learning else cached
         work = Work(prompt.total_bytes - cached, cached, request.stream)
         waiting = state.queue.seconds(rates, state.speed.factor, now)
         routed = RoutedRequest(
@@ -82,6 +90,7 @@ class Router:
             prompt,
             depth,
             cached,
+            possible,
             work,
             waiting,
             rates,
@@ -103,7 +112,16 @@ class Router:
     def know_cache_size(self, worker_id: str, tokens: int) -> None:
         """The worker's prefix cache holds `tokens` (from its own metrics); unknown ids are ignored."""
         if (state := self._states.get(worker_id)) is not None:
-            state.cache.know_capacity(int(tokens * self.settings.bytes_per_token))
+            state.cache.know_capacity(int(tokens * self._applied_density))
+
+    def learn_density(self, prompt_bytes: int, prompt_tokens: int) -> None:
+        """An engine counted the tokens of a prompt; cache sizes, which are in bytes, follow."""
+        self._density.observe(prompt_bytes, prompt_tokens)
+        change = self._density.bytes_per_token / self._applied_density
+        if abs(change - 1.0) > DENSITY_STEP:
+            self._applied_density = self._density.bytes_per_token
+            for state in self._states.values():
+                state.cache.rescale(change)
 
     def states(self) -> list[WorkerState]:
         """Per member: cache mirror, queue and rates, for metrics and the admin API. Read only."""
@@ -130,7 +148,7 @@ class Router:
 
     def _join(self, worker: Worker) -> None:
         settings = self.settings
-        cache = CacheMirror(int(settings.cache_tokens * settings.bytes_per_token), 1)
+        cache = CacheMirror(int(settings.cache_tokens * self._applied_density), 1)
         self._states[worker.id] = WorkerState(worker, cache)
         self._share_index()
 
@@ -144,8 +162,9 @@ class RoutedRequest:
     """One request at one worker. `finish` must be called once; a second call is ignored."""
 
     __slots__ = (
-        "_cached", "_candidates", "_depth", "_now", "_prompt", "_rates", "_router", "_state", "_why", "_work",
-        "cached_tokens", "estimate", "key", "outcome", "policy", "prompt_tokens", "reason", "ttft", "worker",
+        "_cached", "_candidates", "_depth", "_now", "_possible", "_prompt", "_rates", "_router", "_state",
+        "_why", "_work", "cached_tokens", "estimate", "key", "outcome", "policy", "prompt_tokens", "reason",
+        "ttft", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -158,6 +177,7 @@ class RoutedRequest:
         prompt: Fingerprint,
         depth: int,
         cached: int,
+        possible: int,
         work: Work,
         waiting: float,
         rates: PrefillRates,
@@ -173,6 +193,7 @@ class RoutedRequest:
         self._prompt: Fingerprint | None = prompt
         self._depth = depth
         self._cached = cached
+        self._possible = possible
         self._work = work
         self._candidates = candidates
         self._now = now
@@ -197,9 +218,33 @@ class RoutedRequest:
         ended = state.queue.done(self.key, now)
         if not work.end_seen:
             return
-        if ended is not None:
+        if ended is not None and self._was_as_predicted(ended[1]):
             state.speed.observe(self._rates, work, ended[1])
         self._router.account.predicted(self.policy, self.estimate, self.ttft)
+
+    def _was_as_predicted(self, served: float) -> bool:
+        """Was as much of the prompt cached as the mirror said, judging by the time that the prefill took?
+
+        Without token counts from the engine this is also what the mirror learns from.
+        """
+        rates, state = self._rates, self._state
+        cached, possible = self._cached, self._possible
+        if rates.observations < WARM_UP or cached == possible == 0:
+            return True
+        total = self._work.new + cached
+        factor = state.speed.factor
+        expected = factor * rates.seconds(self._work.new, cached)
+        actual = cached
+        missed = factor * rates.seconds(total, 0)
+        if possible > cached:
+            found = factor * rates.seconds(total - possible, possible)
+            if expected > SEPARATE * found and served * served < expected * found:
+                actual = possible
+        if missed > SEPARATE * expected and served * served > expected * missed:
+            actual = 0
+        if not state.tells_hits:
+            state.cache.observe_hit(cached, possible, actual)
+        return actual == cached
 
     def finish(
         self,
@@ -223,6 +268,13 @@ class RoutedRequest:
                 state.cache.forget(prompt, self._depth)
         self.prompt_tokens = prompt_tokens
         self.cached_tokens = cached_tokens
+        if prompt_tokens > 0:
+            self._router.learn_density(prompt.total_bytes, prompt_tokens)
+            if cached_tokens > 0:
+                state.tells_hits = True
+            if state.tells_hits:
+                actual = prompt.total_bytes * cached_tokens // prompt_tokens
+                state.cache.observe_hit(self._cached, self._possible, actual)
         self._router.account.ended(self.policy, prompt_tokens, cached_tokens)
 
     def explanation(self) -> Explanation:

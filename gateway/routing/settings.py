@@ -18,7 +18,7 @@ class RoutingSettings:
     """`ttft`: seconds that one second of prefill is expected to cost later requests; 0 is greedy."""
     index_bytes: int = 64 << 20
     """Bound on the memory of the prefix index, all workers together."""
-    cache_tokens: int = 262_144
+    cache_tokens: int = 2_000_000
     """Size of a worker's prefix cache until it is known or learned."""
     prefill_tokens_per_s: float = 8_000.0
     """Prefill rate of a worker until it is learned."""

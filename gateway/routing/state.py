@@ -10,7 +10,7 @@ from gateway.routing.index import CacheMirror
 class WorkerState:
     """Lives as long as the worker is a member; a request that outlives it ends on the record it began on."""
 
-    __slots__ = ("cache", "computed_bytes", "queue", "speed", "worker")
+    __slots__ = ("cache", "computed_bytes", "queue", "speed", "tells_hits", "worker")
 
     def __init__(self, worker: Worker, cache: CacheMirror) -> None:
         self.worker = worker
@@ -19,3 +19,5 @@ class WorkerState:
         self.speed = WorkerSpeed()
         self.computed_bytes = 0
         """Prompt bytes sent here that were not thought to be cached, ever."""
+        self.tells_hits = False
+        """The engine has reported cached tokens, so its silence about them means none."""

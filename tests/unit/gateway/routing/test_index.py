@@ -97,10 +97,14 @@ def learned(cache: CacheMirror, truth: int) -> int:
     return cache.capacity
 
 
-def test_a_known_capacity_is_not_learned_away() -> None:
+def test_a_known_capacity_gives_way_to_evidence_but_never_by_more_than_half() -> None:
     cache = CacheMirror(20_000, 100)
     cache.know_capacity(50_000)
-    cache.observe_hit(40_000, 40_000, 0)
+    for _ in range(100):
+        cache.observe_hit(40_000, 40_000, 0)
+    assert cache.capacity == 25_000
+    for _ in range(500):
+        cache.observe_hit(20_000, 20_000, 20_000)
     assert cache.capacity == 50_000
 
 

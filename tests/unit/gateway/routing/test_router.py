@@ -213,3 +213,31 @@ def test_every_counter_returns_to_zero(steps: list[tuple[str, int]], policy: str
     rates = PrefillRates(1.0)
     for state in states:
         assert (len(state.queue), state.queue.new_bytes, state.queue.seconds(rates, 1.0, now)) == (0, 0, 0.0)
+
+
+def test_cache_sizes_follow_what_engines_say_a_token_is(make_fleet) -> None:
+    fleet = make_fleet("a", "b")
+    router = Router(fleet, RoutingSettings(bytes_per_token=4.0))
+    router.know_cache_size("a", 10_000)
+    router.know_cache_size("nobody", 10_000)
+    for n in range(20):
+        router.assign(ask(str(n), 4_000), 0.0).finish(1.0, "ok", prompt_tokens=2_000)
+    router.know_cache_size("b", 10_000)
+    assert [s.cache.capacity for s in router.states()] == [20_000, 20_000]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_cache_smaller_than_assumed_is_noticed(told: bool, make_fleet) -> None:
+    """From the engine's token counts where there are some, from the prefill times otherwise."""
+    router = Router(make_fleet("a"), RoutingSettings(cache_tokens=100_000))
+    now = 0.0
+    for n in range(200):
+        request = ask(f"user {n % 10}", 10_000)
+        first = router.assign(ask("warm", 1_000 + n), now)
+        first.first_byte(now + 0.025)
+        first.finish(now + 0.025, "ok")
+        routed = router.assign(request, now + 1.0)
+        routed.first_byte(now + 1.25)
+        routed.finish(now + 1.25, "ok", *((2_500, 10 if n < 5 else 0) if told else ()))
+        now += 2.0
+    assert router.states()[0].cache.capacity < 120_000
