@@ -4,7 +4,7 @@ import { answerTo, type Script } from "./mock-answers.ts";
 
 type Next = () => void;
 
-const MODEL = "sluice-demo";
+const MODELS = ["sluice-demo", "sluice-demo-draft"];
 
 /**
  * Stands in for a gateway while the page is developed: one worker that loads for a few seconds, one model,
@@ -19,7 +19,7 @@ export function mockGateway(loadingMs = Number(process.env.MOCK_LOADING_MS ?? 30
         sendJson(response, loading ? 503 : 200, healthBody(loading));
         break;
       case "GET /v1/models":
-        sendJson(response, 200, { object: "list", data: [MODEL, `${MODEL}-draft`].map(modelBody) });
+        sendJson(response, 200, { object: "list", data: MODELS.map(modelBody) });
         break;
       case "POST /v1/chat/completions":
         void chat(request, response);
@@ -31,7 +31,7 @@ export function mockGateway(loadingMs = Number(process.env.MOCK_LOADING_MS ?? 30
 }
 
 function healthBody(loading: boolean): object {
-  const worker = { id: "w0", url: "http://127.0.0.1:8001", model: MODEL };
+  const worker = { id: "w0", url: "http://127.0.0.1:8001", model: MODELS[0] };
   const state = loading ? { state: "loading", message: "reading weights" } : { state: "ready", message: "" };
   return { status: loading ? "loading" : "ok", workers: [{ ...worker, ...state }] };
 }
@@ -46,6 +46,7 @@ function sendJson(response: ServerResponse, status: number, body: object, header
 }
 
 interface Body {
+  readonly model: string;
   readonly messages: readonly { readonly role: string; readonly content: string }[];
   readonly max_tokens?: number;
 }
@@ -58,6 +59,11 @@ async function readBody(request: IncomingMessage): Promise<Body> {
 
 async function chat(request: IncomingMessage, response: ServerResponse): Promise<void> {
   const body = await readBody(request);
+  if (!MODELS.includes(body.model)) {
+    const error = { message: `The model \`${body.model}\` does not exist.`, type: "NotFoundError", code: "model_not_found" };
+    sendJson(response, 404, { error });
+    return;
+  }
   const script = answerTo(body.messages.at(-1)?.content ?? "");
   if (script.status !== undefined) {
     const error = { message: script.message, type: "mock_error", code: script.code };

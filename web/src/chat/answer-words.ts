@@ -15,22 +15,22 @@ export interface Fact {
 
 /** The figures under an answer, in reading order; those that are not known are left out. */
 export function answerFacts({ stats, source, model }: Answer): Fact[] {
-  const facts: Fact[] = stats ? statFacts(stats) : [];
-  if (source?.worker) facts.push({ label: "Answered by worker", value: source.worker });
-  if (source?.route) facts.push({ label: "Chosen by routing rule", value: source.route });
+  const facts: Fact[] = stats && stats.tokens > 0 ? statFacts(stats) : [];
+  if (source?.worker) facts.push({ label: "Answered by", value: `worker ${source.worker}` });
+  if (source?.route) facts.push({ label: "Why this worker was chosen", value: `route ${source.route}` });
   facts.push({ label: "Model", value: model });
   return facts;
 }
 
 function statFacts(stats: AnswerStats): Fact[] {
   const facts: Fact[] = [];
-  if (stats.ttftMs !== null) facts.push({ label: "Time to first token", value: duration(stats.ttftMs) });
+  if (stats.ttftMs !== null) facts.push({ label: "Time to first token", value: `${duration(stats.ttftMs)} to first token` });
   if (stats.tokensPerSecond !== null) {
     facts.push({ label: "Tokens per second", value: `${stats.tokensPerSecond.toFixed(1)} tok/s` });
   }
   facts.push({
-    label: stats.counted ? "Tokens in the answer" : "Pieces received; the server counted no tokens",
-    value: stats.counted ? count(stats.tokens, "token") : count(stats.tokens, "piece"),
+    label: stats.counted ? "Tokens in the answer" : "Pieces received; the server did not count the tokens",
+    value: `${stats.counted ? "" : "about "}${count(stats.tokens, "token")}`,
   });
   if (stats.cachedTokens !== null && stats.promptTokens !== null) {
     facts.push({

@@ -45,7 +45,6 @@ export function Composer({ draft, onDraft, conversation }: ComposerProps) {
           onChange={onDraft}
           onEnter={send}
           onArrowUp={recall}
-          focusOnMount
         />
         {running && conversation ? (
           <button

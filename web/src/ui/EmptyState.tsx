@@ -13,7 +13,7 @@ export function EmptyState({ onExample }: { readonly onExample: (prompt: string)
       <p className="empty__lead">
         {broken
           ? "Nothing answers at the moment. You can write already; your question goes through when a worker is back."
-          : "Ask anything. Answers come from the models behind this gateway and stay in this browser."}
+          : "Ask anything. The models behind this gateway answer, and conversations stay in this browser."}
       </p>
       <ul className="examples" aria-label="Examples">
         {EXAMPLES.map(({ title, hint, prompt }) => (

@@ -44,6 +44,7 @@ export function GrowingTextArea(props: GrowingTextAreaProps) {
         ref={ref}
         id={id}
         rows={1}
+        enterKeyHint="send"
         aria-label={label}
         aria-describedby={describedBy}
         placeholder={placeholder}

@@ -1,4 +1,4 @@
-import { useCallback, useState } from "react";
+import { useCallback, useEffect, useState } from "react";
 import { currentConversation } from "../chat/reducer";
 import type { Conversation } from "../chat/types";
 import { Announcer } from "./Announcer";
@@ -10,6 +10,7 @@ import { SidebarDrawer } from "./SidebarDrawer";
 import { Thread } from "./Thread";
 import { Topbar } from "./Topbar";
 import { UndoToast } from "./UndoToast";
+import { useFocusOnOpen } from "./use-focus-on-open";
 import { useStopKey } from "./use-stop-key";
 
 type Panel = { readonly name: "settings"; readonly focus: SettingsField } | { readonly name: "drawer" } | null;
@@ -21,6 +22,10 @@ export function Page() {
   const [removed, setRemoved] = useState<Conversation | null>(null);
   const [draft, setDraft] = useState("");
   useStopKey(conversation);
+  useFocusOnOpen(chat.currentId);
+  useEffect(() => {
+    document.title = conversation ? `${conversation.title} · Sluice` : "Sluice";
+  }, [conversation]);
 
   const close = useCallback(() => {
     setPanel(null);

@@ -6,6 +6,9 @@ import { CopyButton } from "./CopyButton";
 import { GrowingTextArea } from "./GrowingTextArea";
 import { VersionPicker } from "./VersionPicker";
 
+const FOLD_CHARS = 1200;
+const FOLD_LINES = 16;
+
 interface QuestionViewProps {
   readonly conversation: Conversation;
   readonly question: Question;
@@ -27,7 +30,7 @@ export function QuestionView({ conversation, question, versions }: QuestionViewP
   }
   return (
     <article className="question" aria-label="You">
-      <div className="question__text">{question.text}</div>
+      <QuestionText text={question.text} />
       <div className="tools">
         <VersionPicker conversation={conversation} message={question} versions={versions} />
         <CopyButton text={question.text} label="Copy question" />
@@ -43,6 +46,33 @@ export function QuestionView({ conversation, question, versions }: QuestionViewP
         </button>
       </div>
     </article>
+  );
+}
+
+/** A pasted document is folded: the question and the answer matter more on the page. */
+function QuestionText({ text }: { readonly text: string }) {
+  const [folded, setFolded] = useState(true);
+  const long = text.length > FOLD_CHARS || text.split("\n").length > FOLD_LINES;
+  return (
+    <>
+      <div className="question__text" data-clipped={long && folded}>
+        {text}
+      </div>
+      {long && (
+        <div className="question__more">
+          <button
+            type="button"
+            className="button button--quiet"
+            aria-expanded={!folded}
+            onClick={() => {
+              setFolded(!folded);
+            }}
+          >
+            {folded ? "Show all" : "Show less"}
+          </button>
+        </div>
+      )}
+    </>
   );
 }
 

@@ -24,7 +24,6 @@ export function Sidebar({ onRemoved, onChosen, onSettings }: SidebarProps) {
   const open = (id: string | null): void => {
     session.dispatch({ type: "opened", id });
     onChosen();
-    if (id === null) document.getElementById("message")?.focus();
   };
   return (
     <div className="sidebar">

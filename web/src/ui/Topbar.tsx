@@ -3,12 +3,12 @@ import { readGate } from "../fleet/words";
 import { useFleet, usePreferences } from "./context";
 import { GateMark } from "./GateMark";
 import { ModelPicker } from "./ModelPicker";
-import { shownTheme } from "./theme";
+import { useShownTheme } from "./theme";
 
 export function Topbar({ onMenu, onSettings }: { readonly onMenu: () => void; readonly onSettings: () => void }) {
   const [{ theme }, change] = usePreferences();
   const gate = readGate(useFleet().view);
-  const next = shownTheme(theme) === "dark" ? "light" : "dark";
+  const next = useShownTheme(theme) === "dark" ? "light" : "dark";
   const position = gate.open ? "open" : gate.broken ? "broken" : "shut";
   return (
     <header className="topbar">

@@ -1,25 +1,50 @@
+/** Waves of 40 units' length, wide enough to drift by one length inside of the clip. */
+const WAVES = "q10-5 20 0" + "t20 0".repeat(9);
+
+interface ReachProps {
+  readonly name: "upstream" | "downstream";
+  /** Left edge of the reach. */
+  readonly x: number;
+  /** Water level while the gate is shut. */
+  readonly y: number;
+}
+
+function Reach({ name, x, y }: ReachProps) {
+  const clip = `scene-${name}`;
+  const from = x - 40;
+  return (
+    <g clipPath={`url(#${clip})`}>
+      <clipPath id={clip}>
+        <rect x={x} y="0" width="136" height="108" />
+      </clipPath>
+      <g className={`scene__reach scene__reach--${name}`}>
+        <g className="scene__drift">
+          <path className="scene__deep" d={`M${from} ${y}${WAVES}V140H${from}Z`} />
+          <path className="scene__surface" d={`M${from} ${y}${WAVES}`} />
+        </g>
+        <path className="scene__line" d={`M${from} ${y + 13}${WAVES}`} />
+        <path className="scene__line" d={`M${from + 20} ${y + 26}${WAVES}`} />
+      </g>
+    </g>
+  );
+}
+
 /** A sluice between two water levels: upstream stands high while it is shut, and evens out when it opens. */
 export function WaterScene({ open }: { readonly open: boolean }) {
   return (
-    <svg className={`scene ${open ? "scene--open" : ""}`} viewBox="0 0 320 120" aria-hidden="true">
-      <g className="scene__upstream">
-        <path className="scene__deep" d="M0 58q10-5 20 0t20 0 20 0 20 0 20 0 20 0 20 0V108H0Z" />
-        <path className="scene__line" d="M0 70q10-4 20 0t20 0 20 0 20 0 20 0 20 0 20 0" />
-        <path className="scene__line" d="M0 84q10-4 20 0t20 0 20 0 20 0 20 0 20 0 20 0" />
-      </g>
-      <g className="scene__downstream">
-        <path className="scene__deep" d="M180 82q10-5 20 0t20 0 20 0 20 0 20 0 20 0 20 0V108H180Z" />
-        <path className="scene__line" d="M180 95q10-4 20 0t20 0 20 0 20 0 20 0 20 0 20 0" />
-      </g>
-      <path className="scene__jet" d="M140 100h60" />
-      <rect className="scene__pier" x="132" y="22" width="9" height="88" rx="2" />
-      <rect className="scene__pier" x="179" y="22" width="9" height="88" rx="2" />
-      <rect className="scene__beam" x="122" y="18" width="76" height="8" rx="2" />
+    <svg className={`scene ${open ? "scene--open" : ""}`} viewBox="0 0 320 116" aria-hidden="true">
+      <Reach name="upstream" x={0} y={56} />
+      <Reach name="downstream" x={184} y={84} />
+      <rect className="scene__sill" x="136" y="92" width="48" height="16" />
+      <path className="scene__jet" d="M138 99h48M142 104h44" />
       <g className="scene__paddle">
-        <path className="scene__rack" d="M160 2v50" />
-        <rect x="142" y="46" width="36" height="60" rx="2" />
-        <path className="scene__plank" d="M142 61h36M142 76h36M142 91h36" />
+        <path className="scene__rack" d="M160 4v44" />
+        <rect x="142" y="46" width="36" height="62" rx="1.500" />
+        <path className="scene__plank" d="M142 61.500h36M142 77h36M142 92.500h36" />
       </g>
+      <rect className="scene__pier" x="133" y="24" width="9" height="86" rx="1.500" />
+      <rect className="scene__pier" x="178" y="24" width="9" height="86" rx="1.500" />
+      <rect className="scene__pier" x="124" y="20" width="72" height="8" rx="2" />
       <path className="scene__bed" d="M0 109h320" />
     </svg>
   );

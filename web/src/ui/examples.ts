@@ -18,7 +18,7 @@ export const EXAMPLES: readonly Example[] = [
   },
   {
     title: "Two steps",
-    hint: "Who has the rope, and where does he keep the ledger?",
+    hint: "First who has the rope, then the ledger.",
     prompt: `${HARBOUR}\n\nWhere does the person who has the blue rope keep the ledger?`,
   },
   {

@@ -37,7 +37,7 @@ export function useStickToBottom(leaf: string | null): StickToBottom {
     if (!element || !grown) return;
     const onScroll = (): void => {
       stuck.current = element.scrollHeight - element.scrollTop - element.clientHeight < NEAR;
-      setAtBottom(stuck.current);
+      setAtBottom(leaf === null || stuck.current);
     };
     const observer = new ResizeObserver(() => {
       if (stuck.current && leaf !== null) element.scrollTop = element.scrollHeight;

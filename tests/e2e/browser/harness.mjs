@@ -1,0 +1,120 @@
+/**
+ * What the browser tests share: a page of the running gateway in headless Chromium, and screenshots.
+ *
+ * BASE_URL        the gateway; without it the built page is served by the mock gateway of web/dev.
+ * SCREENSHOT_DIR  where screenshots go; without it none are taken.
+ * CHROMIUM        path of the browser (default /usr/bin/chromium).
+ */
+import assert from "node:assert/strict";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+const WEB = fileURLToPath(new URL("../../../web/", import.meta.url));
+const require = createRequire(join(WEB, "package.json"));
+const { chromium } = require("playwright-core");
+
+const FLAGS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+
+/** Starts the mock gateway unless BASE_URL names a real one. */
+export async function startGateway() {
+  const given = process.env.BASE_URL;
+  if (given) return { url: new URL(given).origin, stop: async () => undefined };
+  process.env.MOCK_LOADING_MS ??= "0";
+  const { preview } = await import(pathToFileURL(require.resolve("vite")).href);
+  const server = await preview({ root: WEB, configFile: join(WEB, "vite.config.ts"), preview: { port: 0 } });
+  const url = new URL(server.resolvedUrls.local[0]).origin;
+  return { url, stop: () => server.close() };
+}
+
+/**
+ * Opens the page in a browser of its own and gives it to `body`.
+ *
+ * Fails when the page throws, when the browser refuses something by the content security policy, or when
+ * anything but the gateway is asked.
+ */
+export async function withPage(baseUrl, options, body) {
+  const profile = await mkdtemp(join(tmpdir(), "sluice-browser-"));
+  const context = await chromium.launchPersistentContext(profile, {
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    headless: true,
+    args: FLAGS,
+    viewport: { width: 1280, height: 820 },
+    ...options,
+  });
+  const complaints = [];
+  try {
+    const page = context.pages()[0] ?? (await context.newPage());
+    page.setDefaultTimeout(30_000);
+    page.on("pageerror", (error) => complaints.push(`uncaught: ${error.message}`));
+    page.on("console", (message) => {
+      if (/content security policy|trusted ?type/i.test(message.text())) complaints.push(message.text());
+    });
+    page.on("request", (request) => {
+      const { protocol, origin } = new URL(request.url());
+      if (protocol.startsWith("http") && origin !== baseUrl) complaints.push(`asked a stranger: ${request.url()}`);
+    });
+    await body(page);
+    assert.deepEqual(complaints, []);
+  } finally {
+    await context.close();
+    await rm(profile, { recursive: true, force: true });
+  }
+}
+
+/** Opens the page and waits until it can ask. */
+export async function open(page, baseUrl) {
+  await page.goto(`${baseUrl}/`);
+  await page.locator(".topbar__gate--open").waitFor();
+  await page.locator(".model-picker select:enabled").waitFor();
+}
+
+export async function screenshot(page, name) {
+  const folder = process.env.SCREENSHOT_DIR;
+  if (!folder) return;
+  await mkdir(folder, { recursive: true });
+  await page.screenshot({ path: join(folder, `${name}.png`) });
+}
+
+/** Writes a message and sends it with Enter; resolves to the answer it gets. */
+export async function ask(page, text) {
+  const answers = page.locator(".answer");
+  const before = await answers.count();
+  await page.getByLabel("Message", { exact: true }).fill(text);
+  await page.keyboard.press("Enter");
+  const answer = answers.nth(before);
+  await answer.waitFor();
+  return answer;
+}
+
+export async function untilStatus(answer, status) {
+  await answer.and(answer.page().locator(`[data-status="${status}"]`)).waitFor();
+}
+
+/** Asks the engine for a long answer, so that there is time to stop it. */
+export async function lengthen(page) {
+  await page.route("**/v1/chat/completions", async (route) => {
+    const body = { ...route.request().postDataJSON(), max_tokens: 1500, ignore_eos: true };
+    await route.continue({ postData: JSON.stringify(body) });
+  });
+}
+
+/** Lets the next answers come from the test: `data` are the events' payloads. */
+export async function answerWith(page, data) {
+  const body = data.map((item) => `data: ${typeof item === "string" ? item : JSON.stringify(item)}\n\n`).join("");
+  await page.route("**/v1/chat/completions", (route) => route.fulfill({ contentType: "text/event-stream", body }));
+}
+
+export function piece(content, finish = null) {
+  return { choices: [{ index: 0, delta: { content }, finish_reason: finish }] };
+}
