@@ -96,8 +96,7 @@ class Attempt:
         self.connection = connection
         self.sent_at = exchange.relay.now()
         url = worker.prefix + call.url if worker.prefix else call.url
-        host = b"%b:%d" % (worker.host.encode(), worker.port)
-        head = request_head(url, host, call.headers, exchange.relay.worker_headers(call), len(call.body))
+        head = request_head(url, worker.authority, call.headers, exchange.relay.worker_headers(call), len(call.body))
         exchange.attempt_sent(self)
         connection.send(self, head, call.body)
 

@@ -5,14 +5,15 @@ Everything that can be refused without a worker is refused here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from gateway.access.keys import Key
 from gateway.errors import AuthenticationFailed, InvalidRequest, PermissionDenied
+from gateway.relay.fields import Headers
 from gateway.relay.request import parse, with_model
 from gateway.relay.settings import RelaySettings, Timeouts
-from gateway.relay.upstream import Headers
 from gateway.routing.assignment import RouteRequest
 
 _TIMEOUT_HEADERS = {
@@ -21,6 +22,16 @@ _TIMEOUT_HEADERS = {
     b"x-sluice-timeout-first-byte": "first_byte",
     b"x-sluice-timeout-silence": "silence",
 }
+_WISH_HEADERS = frozenset(
+    (
+        *_TIMEOUT_HEADERS,
+        b"x-session-id",
+        b"x-sluice-session",
+        b"x-sluice-policy",
+        b"x-sluice-priority",
+        b"traceparent",
+    )
+)
 _LONGEST_TIMEOUT = 24 * 3600.0
 
 
@@ -61,25 +72,19 @@ class Admitter:
         self._keys = keys
         self._default_model = default_model
 
-    def authenticate(self, headers: Headers) -> Key | None:
+    def authenticate(self, fields: Mapping[bytes, bytes]) -> Key | None:
         """The caller's key, or None where none are asked for. Raises AuthenticationFailed."""
         if self._keys is None:
             return None
-        authorization = x_api_key = None
-        for name, value in headers:
-            if name == b"authorization":
-                authorization = value
-            elif name == b"x-api-key":
-                x_api_key = value
+        authorization, x_api_key = fields.get(b"authorization"), fields.get(b"x-api-key")
         key = self._keys.check(authorization, x_api_key)
-        if key is None:
-            if authorization is None and x_api_key is None:
-                raise AuthenticationFailed(
-                    "No API key provided. Send it as `Authorization: Bearer YOUR_KEY`.",
-                    code="missing_api_key",
-                )
-            raise AuthenticationFailed("Incorrect API key provided, or the key was revoked.")
-        return key
+        if key is not None:
+            return key
+        if authorization is None and x_api_key is None:
+            raise AuthenticationFailed(
+                "No API key provided. Send it as `Authorization: Bearer YOUR_KEY`.", code="missing_api_key"
+            )
+        raise AuthenticationFailed("Incorrect API key provided, or the key was revoked.")
 
     def admit(
         self,
@@ -88,6 +93,7 @@ class Admitter:
         url: bytes,
         family: str,
         headers: Headers,
+        fields: Mapping[bytes, bytes],
         body: bytes | bytearray,
         answer_headers: bytes,
     ) -> Call:
@@ -107,26 +113,13 @@ class Admitter:
         if (served := settings.aliases.get(model)) is not None:
             model = served
             body = with_model(body, served)
-        session = policy = traceparent = None
-        timeouts = (
-            settings.model_timeouts.get(model, settings.timeouts)
-            if settings.model_timeouts
-            else settings.timeouts
-        )
-        priority = request.priority or settings.admission.default_priority
-        for name, value in headers:
-            if name == b"traceparent":
-                traceparent = value.decode("latin-1")
-            elif not name.startswith(b"x-s"):
-                continue
-            elif name in (b"x-session-id", b"x-sluice-session"):
-                session = value.decode("latin-1")
-            elif name == b"x-sluice-policy":
-                policy = value.decode("latin-1")
-            elif name == b"x-sluice-priority":
-                priority = _integer(name, value)
-            elif name in _TIMEOUT_HEADERS:
-                timeouts = replace(timeouts, **{_TIMEOUT_HEADERS[name]: _seconds(name, value)})
+        timeouts = settings.timeouts
+        if settings.model_timeouts:
+            timeouts = settings.model_timeouts.get(model, timeouts)
+        wishes = _Wishes(timeouts, request.priority or settings.admission.default_priority)
+        if not _WISH_HEADERS.isdisjoint(fields):
+            wishes.read(fields)
+        priority = wishes.priority
         if key is not None and priority > key.max_priority:
             priority = key.max_priority
         return Call(
@@ -137,15 +130,40 @@ class Admitter:
             body,
             model,
             request.stream,
-            RouteRequest(
-                model, request.head, request.prompt, session, policy, request.max_tokens, request.stream
-            ),
+            request.route(model, wishes.session, wishes.policy),
             priority,
-            timeouts,
+            wishes.timeouts,
             key.tenant if key is not None else "",
             answer_headers,
-            traceparent,
+            wishes.traceparent,
         )
+
+
+@dataclass(slots=True)
+class _Wishes:
+    """What a client asks for by header fields."""
+
+    timeouts: Timeouts
+    priority: int
+    session: str | None = None
+    policy: str | None = None
+    traceparent: str | None = None
+
+    def read(self, fields: Mapping[bytes, bytes]) -> None:
+        for name in _WISH_HEADERS & fields.keys():
+            value = fields[name]
+            if name in _TIMEOUT_HEADERS:
+                self.timeouts = replace(self.timeouts, **{_TIMEOUT_HEADERS[name]: _seconds(name, value)})
+            elif name == b"x-sluice-priority":
+                self.priority = _integer(name, value)
+            else:
+                text = value.decode("latin-1")
+                if name == b"x-sluice-policy":
+                    self.policy = text
+                elif name == b"traceparent":
+                    self.traceparent = text
+                else:
+                    self.session = text
 
 
 class DefaultModel(Protocol):

@@ -23,7 +23,7 @@ from gateway.errors import (
     Unavailable,
     UpstreamFailed,
 )
-from gateway.relay.accounting import ITL_BUCKETS, AccessRecord, Histogram
+from gateway.relay.accounting import ITL_BUCKETS, AccessRecord, Histogram, Series
 from gateway.relay.attempt import Attempt
 from gateway.relay.call import Call
 from gateway.relay.framing import LAST_CHUNK, ChunkedReader, Framing, chunk
@@ -96,6 +96,7 @@ class Exchange:
         "_prefix",
         "_plain",
         "_previous",
+        "_series",
         "_usage_events",
         "_winner",
         "attempt",
@@ -143,6 +144,7 @@ class Exchange:
         self.events = 0
         self._winner: Attempt | None = None
         self._itl: Histogram
+        self._series: Series | None = None
         self._framing = Framing.NONE
         self._dechunk: ChunkedReader | None = None
         self._first = 0.0
@@ -297,7 +299,8 @@ class Exchange:
         attempt.assignment.first_byte(now)
         self._first = self.last_activity = now
         self.status = head.status
-        self._itl = relay.accounting.of(attempt.worker.id, self.call.model).itl
+        self._series = series = relay.accounting.of(attempt.worker.id, self.call.model)
+        self._itl = series.itl
         client = self.client
         self._framing = head.framing if head.framing is not Framing.CLOSE else Framing.CHUNKED
         if head.events:
@@ -521,7 +524,7 @@ class Exchange:
             self._record(end, worker, ttft, now, usage)
 
     def _account(self, worker: str, end: str, ttft: float, now: float, usage: Usage) -> None:
-        series = self.relay.accounting.of(worker, self.call.model)
+        series = self._series or self.relay.accounting.of(worker, self.call.model)
         series.ends[end] += 1
         series.statuses[self.status] += 1
         series.request_bytes += len(self.call.body)

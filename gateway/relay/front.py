@@ -21,10 +21,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from gateway.access.keys import Key
 from gateway.errors import GatewayError, InvalidRequest, TooLarge
 from gateway.relay.exchange import Exchange
+from gateway.relay.fields import Headers
 from gateway.relay.heads import error_response
 from gateway.relay.relay import Relay
 from gateway.relay.request import FAMILIES
-from gateway.relay.upstream import Headers
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +56,8 @@ class Front(HttpToolsProtocol):
         """When the last answer ended; 0 while a request is read or answered."""
         self.url = b""
         self.headers: Headers = []
+        self.fields: dict[bytes, bytes] = {}
+        """The same by name, in lower case; of repeated ones the last."""
         self._family: str | None = None
         """Family of the relayed request that is being read; None for the control plane."""
         self._key: Key | None = None
@@ -140,6 +142,9 @@ class Front(HttpToolsProtocol):
         self.expect_100_continue = False
         self._later = [] if self.is_busy else None
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
     def on_headers_complete(self) -> None:
         self._head_bytes = -1
         self._cancel_overdue()
@@ -147,6 +152,8 @@ class Front(HttpToolsProtocol):
         if self._later is not None:
             self._write_down_head(method)
             return
+        self.fields = fields = dict(self.headers)
+        self.expect_100_continue = fields.get(b"expect", b"").lower() == b"100-continue"
         family = FAMILIES.get(self.url.partition(b"?")[0]) if method == b"POST" else None
         self._family = family
         if family is None:
@@ -219,15 +226,13 @@ class Front(HttpToolsProtocol):
 
     def _check_head(self) -> None:
         """What can be known before the body. Raises GatewayError."""
-        hosts = 0
-        for name, value in self.headers:
-            if name == b"host":
-                hosts += 1
-            elif name == b"content-length" and int(value) > self.limits.body_bytes:
-                raise self._too_large()
-        if hosts != 1 and self.http11:
+        fields = self.fields
+        if int(fields.get(b"content-length", b"0")) > self.limits.body_bytes:
+            raise self._too_large()
+        repeated = len(fields) != len(self.headers) and [n for n, _ in self.headers].count(b"host") > 1
+        if repeated or (b"host" not in fields and self.http11):
             raise InvalidRequest("The request needs exactly one Host header.", code="invalid_host")
-        self._key = self.relay.admitter.authenticate(self.headers)
+        self._key = self.relay.admitter.authenticate(fields)
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"The request body is longer than {self.limits.body_bytes} bytes.")
@@ -243,7 +248,7 @@ class Front(HttpToolsProtocol):
             if self._refusal is not None:
                 raise self._refusal
             call = relay.admitter.admit(
-                self._key, request_id, self.url, family, self.headers, body, answer_headers
+                self._key, request_id, self.url, family, self.headers, self.fields, body, answer_headers
             )
         except GatewayError as error:
             self._refusal = None
@@ -255,17 +260,12 @@ class Front(HttpToolsProtocol):
 
     def _answer_headers(self) -> tuple[bytes, bytes]:
         """The request's id (the client's own, if usable) and the header lines that every answer carries."""
-        request_id = origin = None
-        for name, value in self.headers:
-            if name == b"x-request-id":
-                if 0 < len(value) <= 128 and _REQUEST_ID.issuperset(value):
-                    request_id = value
-            elif name == b"origin":
-                origin = value
-        request_id = request_id or self.relay.new_request_id()
+        request_id = self.fields.get(b"x-request-id", b"")
+        if not request_id or len(request_id) > 128 or not _REQUEST_ID.issuperset(request_id):
+            request_id = self.relay.new_request_id()
         lines = b"x-request-id: %b\r\n" % request_id
-        if origin is not None and self.relay.settings.cors_origins:
-            lines += self._cors(origin)
+        if self.relay.settings.cors_origins and b"origin" in self.fields:
+            lines += self._cors(self.fields[b"origin"])
         return request_id, lines
 
     def _cors(self, origin: bytes) -> bytes:

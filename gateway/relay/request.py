@@ -71,7 +71,7 @@ class InferenceRequest:
     max_tokens: int | None
 
     def route(self, model: str, session: str | None, policy: str | None) -> RouteRequest:
-        return RouteRequest(model, self.head, self.prompt, session, policy, self.max_tokens)
+        return RouteRequest(model, self.head, self.prompt, session, policy, self.max_tokens, self.stream)
 
 
 def parse(body: bytes | bytearray) -> InferenceRequest:
@@ -85,25 +85,26 @@ def parse(body: bytes | bytearray) -> InferenceRequest:
     prompt = fields.messages if fields.messages is not _NONE else fields.prompt
     if prompt is _NONE:
         prompt = fields.input
-    extras = [
-        bytes(f)
-        for f in (fields.cache_salt, fields.tools, fields.system, fields.instructions)
-        if f is not _NONE
-    ]
+    head = b""
+    if (
+        fields.cache_salt is not _NONE
+        or fields.tools is not _NONE
+        or fields.system is not fields.instructions
+    ):
+        extras = (fields.cache_salt, fields.tools, fields.system, fields.instructions)
+        head = b"\0".join(bytes(raw) for raw in extras if raw is not _NONE)
     limit = fields.max_tokens
     if limit is _NONE:
-        limit = (
-            fields.max_completion_tokens
-            if fields.max_completion_tokens is not _NONE
-            else fields.max_output_tokens
-        )
+        limit = fields.max_completion_tokens
+        if limit is _NONE:
+            limit = fields.max_output_tokens
     return InferenceRequest(
-        model=fields.model,
-        stream=fields.stream is True,
-        head=b"\0".join(extras) if extras else b"",
-        prompt=bytes(memoryview(prompt)[:_ROUTED_BYTES]),
-        priority=_integer(fields.priority) or 0,
-        max_tokens=_integer(limit),
+        fields.model,
+        fields.stream is True,
+        head,
+        bytes(memoryview(prompt)[:_ROUTED_BYTES]),
+        0 if fields.priority is _NONE else _integer(fields.priority) or 0,
+        None if limit is _NONE else _integer(limit),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import httptools
 
+from gateway.relay.fields import Headers, passed_lines
 from gateway.relay.framing import ChunkedReader, Framing, FramingError, chunk, whole_chunk
 from gateway.relay.sse import EventSplitter, EventTooLong
 
@@ -20,17 +21,26 @@ HEAD_BYTES = 64 * 1024
 _JOIN_BYTES = 64 * 1024
 """Request bodies up to this size are sent in one piece with their head: one system call, a small copy."""
 
-Headers = list[tuple[bytes, bytes]]
 
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ResponseHead:
     status: int
     headers: Headers
     """Names in lower case."""
     framing: Framing
+    length: int
+    """Of the body, where the framing is by length."""
     events: bool
     """Is it a stream of server-sent events?"""
+    keep_alive: bool
+    """May the connection carry another request afterwards?"""
+    passed: bytes
+    """Status line and header lines that a client is shown, without those of framing."""
+
+
+_HEADS: dict[bytes, ResponseHead] = {}
+"""Heads seen lately, by their bytes. Workers answer with few different ones, even with a date in them."""
+_HEADS_KEPT = 128
 
 
 class Receiver(Protocol):
@@ -61,6 +71,48 @@ class _HeadParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))
+
+
+def parse_head(raw: bytes) -> ResponseHead:
+    """Parse a whole response head and remember it. Raises FramingError, httptools.HttpParserError."""
+    parser = _HeadParser()
+    parser.parser.feed_data(raw)
+    status = parser.parser.get_status_code()
+    headers = parser.headers
+    framing, length = framing_of(status, headers)
+    fields = dict(headers)
+    head = ResponseHead(
+        status,
+        headers,
+        framing,
+        length,
+        # An encoded stream cannot be read; it is relayed as any other body.
+        fields.get(b"content-type", b"").startswith(b"text/event-stream")
+        and b"content-encoding" not in fields,
+        framing is not Framing.CLOSE and parser.parser.should_keep_alive(),
+        passed_lines(status, headers),
+    )
+    if len(_HEADS) >= _HEADS_KEPT:
+        _HEADS.clear()
+    _HEADS[raw] = head
+    return head
+
+
+def framing_of(status: int, headers: Headers) -> tuple[Framing, int]:
+    """RFC 9112 section 6.3. httptools has refused repeated or contradicting lengths already."""
+    if status in (204, 304) or status < 200:
+        return Framing.NONE, 0
+    length: int | None = None
+    for name, value in headers:
+        if name == b"transfer-encoding":
+            if value.lower().strip() != b"chunked":
+                raise FramingError(f"transfer-encoding {value[:40]!r} is not supported")
+            return Framing.CHUNKED, 0
+        if name == b"content-length":
+            length = int(value)
+    if length is None:
+        return Framing.CLOSE, 0
+    return (Framing.LENGTH, length) if length else (Framing.NONE, 0)
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -208,44 +260,21 @@ class UpstreamConnection(asyncio.Protocol):
                 self._buffer = data
                 return None
             end += 4
-            head = _HeadParser()
-            head.parser.feed_data(data[:end])
-            data = data[end:]
-            status = head.parser.get_status_code()
-            if status >= 200:
+            raw, data = data[:end], data[end:]
+            head = _HEADS.get(raw) or parse_head(raw)
+            if head.status >= 200:
                 break
         self._buffer = b""
-        framing = self._framing_of(status, head.headers)
-        if not head.parser.should_keep_alive():
+        if not head.keep_alive:
             self.alive = False
-        events = False
-        for name, value in head.headers:
-            if name == b"content-type":
-                events = value.startswith(b"text/event-stream")
-        self._framing = framing
-        if framing is Framing.CHUNKED:
+        self._framing = head.framing
+        self._remaining = head.length
+        if head.framing is Framing.CHUNKED:
             self._chunks = ChunkedReader()
-        self._splitter = EventSplitter(self.event_limit) if events else None
-        self.receiver.on_head(ResponseHead(status, head.headers, framing, events))  # type: ignore[union-attr]
+        if head.events:
+            self._splitter = EventSplitter(self.event_limit)
+        self.receiver.on_head(head)  # type: ignore[union-attr]
         return data
-
-    def _framing_of(self, status: int, headers: Headers) -> Framing:
-        """RFC 9112 section 6.3. httptools has refused repeated or contradicting lengths already."""
-        if status in (204, 304):
-            return Framing.NONE
-        length: int | None = None
-        for name, value in headers:
-            if name == b"transfer-encoding":
-                if value.lower().strip() != b"chunked":
-                    raise FramingError(f"transfer-encoding {value[:40]!r} is not supported")
-                return Framing.CHUNKED
-            if name == b"content-length":
-                length = int(value)
-        if length is None:
-            self.alive = False
-            return Framing.CLOSE
-        self._remaining = length
-        return Framing.LENGTH if length else Framing.NONE
 
     def _deliver(self, receiver: Receiver, payload: bytes) -> None:
         if not payload:

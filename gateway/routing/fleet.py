@@ -26,6 +26,8 @@ class Worker:
     url: str
     host: str
     port: int
+    authority: bytes
+    """`Host` field of requests to it."""
     tls: bool = False
     prefix: bytes = b""
     """Path in front of `/v1/...`, without a trailing slash."""
@@ -55,6 +57,7 @@ class Worker:
             url=info.url.rstrip("/"),
             host=parts.hostname,
             port=parts.port or (443 if parts.scheme == "https" else 80),
+            authority=parts.netloc.rpartition("@")[2].encode(),
             tls=parts.scheme == "https",
             prefix=parts.path.rstrip("/").encode(),
             models=(info.model,) if info.model else (),
