@@ -100,6 +100,8 @@ class Router:
         state.queue.add(routed.key, work, now)
         cache.touch(prompt, depth)
         state.computed_bytes += work.new
+        if state.recent_models.latest != model:
+            state.recent_models.touch(model)
         state.worker.in_flight += 1
         self._recent.append(routed)
         return routed
@@ -144,7 +146,7 @@ class Router:
             self._states.pop(worker.id, None)
             self._share_index()
         else:
-            self._states[worker.id].cache.clear()
+            self._states[worker.id].forget_cache()
 
     def _join(self, worker: Worker) -> None:
         settings = self.settings

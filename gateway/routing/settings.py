@@ -28,13 +28,15 @@ class RoutingSettings:
     """`session`: a worker takes at most this multiple of the mean load (consistent hashing, bounded load)."""
     prefix_load_factor: float = 1.5
     """`prefix`, `prefix_exact`, `lora`: affinity yields where load exceeds 2 + this multiple of the mean."""
+    lora_slots: int = 1
+    """`lora`: adapters that a worker keeps on its device (vLLM's `--max-loras`)."""
     explain_records: int = 512
     """Decisions that `GET /admin/route/explain` can look back on."""
     seed: int | None = None
     """Makes `random` and `power_of_two` repeatable."""
 
     def __post_init__(self) -> None:
-        for name in ("index_bytes", "cache_tokens", "explain_records"):
+        for name in ("index_bytes", "cache_tokens", "explain_records", "lora_slots"):
             if getattr(self, name) < 1:
                 raise ValueError(f"routing.{name} must be at least 1, not {getattr(self, name)}")
         for name in ("prefill_tokens_per_s", "bytes_per_token"):

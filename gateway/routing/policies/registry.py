@@ -10,9 +10,13 @@ from gateway.routing.assignment import UnknownPolicyError
 from gateway.routing.estimate import PrefillRates
 from gateway.routing.policies.base import Policy
 from gateway.routing.policies.least_load import LeastLoad
+from gateway.routing.policies.lora import AdapterAffinity
 from gateway.routing.policies.power_of_two import PowerOfTwo
+from gateway.routing.policies.prefix import DeepestPrefix
+from gateway.routing.policies.prefix_exact import DeepestConfirmedPrefix
 from gateway.routing.policies.random_choice import RandomChoice
 from gateway.routing.policies.round_robin import RoundRobin
+from gateway.routing.policies.session import SessionAffinity
 from gateway.routing.policies.ttft import TimeToFirstToken
 from gateway.routing.settings import RoutingSettings
 
@@ -23,6 +27,12 @@ POLICIES: MappingProxyType[str, Callable[[RoutingSettings, Random, PrefillRates]
         "random": lambda settings, random, rates: RandomChoice(random),
         "least_load": lambda settings, random, rates: LeastLoad(),
         "power_of_two": lambda settings, random, rates: PowerOfTwo(random),
+        "session": lambda settings, random, rates: SessionAffinity(settings.session_load_factor),
+        "prefix": lambda settings, random, rates: DeepestPrefix(settings.prefix_load_factor),
+        "prefix_exact": lambda settings, random, rates: DeepestConfirmedPrefix(settings.prefix_load_factor),
+        "lora": lambda settings, random, rates: AdapterAffinity(
+            settings.lora_slots, settings.prefix_load_factor
+        ),
     }
 )
 

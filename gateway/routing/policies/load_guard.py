@@ -1,0 +1,21 @@
+"""Which workers affinity may still choose: those whose load is not far above the mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.routing.state import WorkerState
+
+SLACK_REQUESTS = 2
+"""Loads this close to the mean are equal: of three requests in a fleet, two at one worker are no hot spot."""
+
+
+def least_loaded(candidates: Sequence[WorkerState]) -> WorkerState:
+    """Fewest requests in flight; among equals the one that has computed least."""
+    return min(candidates, key=lambda state: (state.worker.in_flight, state.computed_bytes))
+
+
+def not_overloaded(candidates: Sequence[WorkerState], load_factor: float) -> list[WorkerState]:
+    """Those with at most `load_factor` times the mean load plus SLACK_REQUESTS; never empty."""
+    most = load_factor * sum(s.worker.in_flight for s in candidates) / len(candidates) + SLACK_REQUESTS
+    return [s for s in candidates if s.worker.in_flight <= most]
