@@ -1,0 +1,190 @@
+"""One gateway process, wired: data plane and control plane on one port, and what watches over both.
+
+This is the only place where the rooms of `gateway` meet. The settings are read once, here; nothing looks
+for them again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import structlog
+import uvicorn
+import uvloop
+
+from gateway.access.keys import KeyRing
+from gateway.access.settings import startup_error
+from gateway.api.app import create_app
+from gateway.api.context import GatewayContext
+from gateway.api.routes.pages import find_page
+from gateway.relay.accounting import Accounting
+from gateway.relay.breaker import Breakers
+from gateway.relay.front import Front
+from gateway.relay.membership import Membership
+from gateway.relay.prober import Prober
+from gateway.relay.relay import Observers, Relay
+from gateway.routing.fleet import Fleet
+from gateway.routing.router import Router
+from gateway.settings import Settings
+from gateway.telemetry.log import access_log, configure_logging
+from gateway.telemetry.metrics import Exposition
+from gateway.telemetry.processes import ProcessFiles
+from gateway.telemetry.snapshot import Sources, take
+
+log = structlog.get_logger(__name__)
+
+_IDLE_SWEEP_SECONDS = 1.0
+_SHUTDOWN_MARGIN = 2.0
+"""Seconds for connections to close after the drain."""
+
+
+class StartupError(Exception):
+    """The gateway must not or cannot start as configured; the message says what to do."""
+
+
+def run_gateway(settings: Settings, listeners: list[socket.socket], fleet_file: Path) -> None:
+    """Serve on `listeners` until SIGTERM or SIGINT, drain, and return. Raises StartupError."""
+    configure_logging(settings.telemetry)
+    keys = _keys(settings)
+    # Objects of the start live as long as the process: looking through them again and again for garbage
+    # is what makes the collector's pauses long.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
+    uvloop.run(_serve(settings, listeners, fleet_file, keys))
+
+
+def _keys(settings: Settings) -> KeyRing | None:
+    keys = None
+    if settings.access.key_file is not None:
+        try:
+            keys = KeyRing(settings.access.key_file)
+        except (OSError, ValueError) as error:
+            raise StartupError(f"the key file cannot be used: {error}") from error
+    problem = startup_error(settings.access, settings.listen.host, len(keys) if keys is not None else 0)
+    if problem is not None:
+        raise StartupError(problem)
+    return keys
+
+
+async def _serve(
+    settings: Settings, listeners: list[socket.socket], fleet_file: Path, keys: KeyRing | None
+) -> None:
+    run_directory = fleet_file.parent
+    fleet = Fleet()
+    breakers = Breakers(fleet, settings.relay.health)
+    router = Router(fleet, settings.routing)
+    accounting = Accounting()
+    requests = access_log(settings.telemetry)
+    membership = Membership(fleet, run_directory / "overrides.json", fleet_file=fleet_file)
+    sources = Sources(accounting, fleet, breakers, router.account, requests)
+    numbers = ProcessFiles(run_directory if settings.listen.processes > 1 else None, lambda: take(sources))
+    observers = Observers(record=requests.write if requests is not None else None)
+    relay = Relay(settings.relay, fleet, router, breakers, accounting, keys, observers)
+    context = GatewayContext(
+        membership=membership,
+        router=router,
+        exposition=Exposition(numbers.totals),
+        keyring=keys,
+        relay=settings.relay,
+        telemetry=settings.telemetry,
+        settings=settings.model_dump(mode="json"),
+        page=find_page(),
+    )
+    config = uvicorn.Config(
+        create_app(context),
+        http=lambda **arguments: Front(relay, **arguments),  # type: ignore[arg-type]
+        loop="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        backlog=settings.listen.backlog,
+        timeout_keep_alive=int(settings.relay.limits.keep_alive_seconds),
+        timeout_graceful_shutdown=int(settings.relay.drain_seconds + _SHUTDOWN_MARGIN),
+        ssl_certfile=settings.listen.tls_cert,
+        ssl_keyfile=settings.listen.tls_key,
+    )
+    server = DrainingServer(config, relay, context)
+    async with contextlib.AsyncExitStack() as stack:
+        if requests is not None:
+            stack.callback(requests.close)
+        stack.callback(numbers.close)
+        await stack.enter_async_context(Prober(membership, breakers, settings.relay.health))
+        relay.start()
+        stack.push_async_callback(relay.stop)
+        background = [numbers.run(), _close_idle(server, relay)]
+        if requests is not None:
+            background.append(requests.run())
+        if keys is not None:
+            background.append(_reload_keys(keys, settings.access.reload_seconds))
+        await stack.enter_async_context(_running(background))
+        await server.serve(listeners)
+
+
+@contextlib.asynccontextmanager
+async def _running(coroutines: list) -> AsyncIterator[None]:  # type: ignore[type-arg]
+    """Run `coroutines`, which never end, while the block runs; a broken one is logged."""
+
+    def report(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a background task broke", task=task.get_name(), exc_info=error)
+
+    tasks = [asyncio.create_task(c, name=c.__qualname__) for c in coroutines]
+    for task in tasks:
+        task.add_done_callback(report)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _reload_keys(keys: KeyRing, interval: float) -> None:
+    while True:
+        await asyncio.sleep(interval)
+        keys.reload_if_changed()
+
+
+async def _close_idle(server: DrainingServer, relay: Relay) -> None:
+    while True:
+        await asyncio.sleep(_IDLE_SWEEP_SECONDS)
+        now = relay.now()
+        for connection in list(server.server_state.connections):
+            if isinstance(connection, Front):
+                connection.close_if_idle(now)
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn's server whose end is: not ready any more, no new connections, running answers, the rest."""
+
+    def __init__(self, config: uvicorn.Config, relay: Relay, context: GatewayContext) -> None:
+        super().__init__(config)
+        self._relay = relay
+        self._context = context
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._context.draining = True
+        running = len(self._relay.exchanges)
+        log.info("draining", running=running, seconds=self._relay.settings.drain_seconds if running else 0)
+        drain = asyncio.create_task(self._relay.drain())
+        await super().shutdown(sockets)
+        await drain
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's, but the process ends with status 0: being told to stop is no failure."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
