@@ -82,7 +82,8 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     answer: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     if endpoint.streams:
         answer["text/event-stream"] = {"schema": STRING}
-    more = f" All of it: <{endpoint.reference}>." if endpoint.reference else ""
+    more = f" Also at {' and '.join(endpoint.also)}." if endpoint.also else ""
+    more += f" All of it: <{endpoint.reference}>." if endpoint.reference else ""
     return {
         "tags": ["inference"],
         "summary": endpoint.summary,

@@ -52,6 +52,8 @@ class Endpoint:
     summary: str
     required: dict[str, Schema]
     optional: dict[str, Schema] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
+    """Other paths that are the same."""
     streams: bool = False
     reference: str = ""
     """Where the whole of it is described."""
@@ -123,6 +125,7 @@ ENDPOINTS = (
         "Order documents by how well they answer a query",
         {"query": STRING, "documents": {"type": "array", "items": STRING}},
         {"model": MODEL, "top_n": INTEGER},
+        also=("/rerank", "/v2/rerank"),
         reference="https://docs.vllm.ai/en/stable/serving/openai_compatible_server.html",
     ),
     Endpoint(
@@ -130,6 +133,21 @@ ENDPOINTS = (
         "Score pairs of texts",
         {"text_1": TEXT_OR_TOKENS, "text_2": TEXT_OR_TOKENS},
         {"model": MODEL},
+        also=("/score",),
+        reference="https://docs.vllm.ai/en/stable/serving/openai_compatible_server.html",
+    ),
+    Endpoint(
+        "/classify",
+        "Classify texts",
+        {"input": TEXT_OR_TOKENS},
+        {"model": MODEL},
+        reference="https://docs.vllm.ai/en/stable/serving/openai_compatible_server.html",
+    ),
+    Endpoint(
+        "/pooling",
+        "Hidden states or scores of a pooling model",
+        {"input": TEXT_OR_TOKENS},
+        {"model": MODEL, "encoding_format": {"enum": ["float", "base64"]}},
         reference="https://docs.vllm.ai/en/stable/serving/openai_compatible_server.html",
     ),
     Endpoint(
