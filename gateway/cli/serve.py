@@ -1,0 +1,217 @@
+"""`sluice serve`: the gateway and, unless they run elsewhere, its workers."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine_adapter.api import write_fleet
+from engine_adapter.launch.hardware import Hardware
+from engine_adapter.launch.plan import plan_workers, workers_elsewhere
+from engine_adapter.launch.settings import SupervisionSettings
+from engine_adapter.launch.supervisor import Supervisor
+from gateway.cli.console import Console
+from gateway.cli.engine import model_of
+from gateway.cli.flags import (
+    ConfigOption,
+    EngineOption,
+    KvCacheBytesOption,
+    MaxModelLenOption,
+    ModelOption,
+    ServedNameOption,
+    engine_flags,
+    fail,
+    flag_layer,
+    parse_aliases,
+    state_directory,
+)
+from gateway.cli.listener import ListenError, address_of, bind_listener, browsable_url
+from gateway.cli.version import sluice_version
+from gateway.config import SettingsError
+from gateway.settings import Settings, load
+
+app = typer.Typer(add_completion=False)
+
+_LONGEST_SOCKET_DIRECTORY = 80
+"""Characters. The path of a Unix socket holds 107, of which the name in the directory takes some 20."""
+_DRAIN_MARGIN = 5.0
+"""Seconds a gateway process may take beyond its drain time before it is killed."""
+
+
+@app.command(context_settings={"allow_extra_args": True})
+def serve(
+    ctx: typer.Context,
+    model: ModelOption = None,
+    served_name: ServedNameOption = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            "-w",
+            help="Workers to start and supervise.",
+            show_default="1, or 0 with --worker-url",
+        ),
+    ] = None,
+    worker_url: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="A vLLM server that runs elsewhere; repeat for several."),
+    ] = None,
+    engine: EngineOption = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", "-p", help="Port to listen on.", show_default="8080")
+    ] = None,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Ask clients for a key of this file (`sluice key create`)."),
+    ] = None,
+    config: ConfigOption = None,
+    policy: Annotated[
+        str | None, typer.Option(help="How a worker is chosen for a request.", show_default="ttft")
+    ] = None,
+    alias: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=TARGET", help="Another name for a model; repeat for several."),
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="Gateway processes that share the port.", show_default="1")
+    ] = None,
+    max_model_len: MaxModelLenOption = None,
+    kv_cache_bytes: KvCacheBytesOption = None,
+    state_dir: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="For logs and the fleet file.", show_default="~/.local/state/sluice/PORT"
+        ),
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(help="debug, info, warning or error.", show_default="info")
+    ] = None,
+) -> None:
+    """Start the gateway, and workers for it.
+
+    The model that ships with Sluice, on http://127.0.0.1:8080:
+
+        sluice serve
+
+    Any other model, two workers, and a name that programs already use:
+
+        sluice serve --model Qwen/Qwen3-0.6B --workers 2 --alias gpt-4o=Qwen/Qwen3-0.6B
+
+    vLLM servers that run elsewhere:
+
+        sluice serve --worker-url http://10.0.0.7:8000 --worker-url http://10.0.0.8:8000
+
+    Flags for vLLM itself follow two dashes:
+
+        sluice serve --model ./my-model -- --enable-auto-tool-choice --tool-call-parser hermes
+
+    Every setting can stand in a YAML file (`--config`), in the environment (`SLUICE_LISTEN__PORT=9000`) or,
+    if there is one, in a flag; a flag wins over the environment, and that over the file.
+    """
+    try:
+        flags = flag_layer(
+            model=model,
+            served_name=served_name,
+            workers=workers,
+            worker_url=worker_url,
+            engine=engine,
+            host=host,
+            port=port,
+            api_key_file=api_key_file,
+            policy=policy,
+            aliases=parse_aliases(alias),
+            processes=processes,
+            max_model_len=max_model_len,
+            kv_cache_bytes=kv_cache_bytes,
+            state_dir=state_dir,
+            log_level=log_level,
+            engine_args=engine_flags(ctx.args),
+        )
+        settings = load(config, os.environ, flags)
+    except SettingsError as error:
+        fail(*error.problems)
+    try:
+        listener = bind_listener(settings.listen)
+    except ListenError as error:
+        fail(str(error))
+    with listener:
+        raise typer.Exit(_run(settings, listener))
+
+
+def _run(settings: Settings, listener: socket.socket) -> int:
+    """Run until ended; returns the exit status."""
+    host, port = address_of(listener)
+    state_dir = state_directory(settings.supervision.state_dir, port)
+    console = Console(browsable_url(host, port), keys=settings.access.key_file is not None)
+    supervised = settings.engine.started_workers > 0 or settings.listen.processes > 1
+    if supervised:
+        return _supervise(settings, listener, state_dir, console)
+    fleet_file = _fleet_file(settings, state_dir)
+    if settings.engine.fleet_file is None:
+        write_fleet(fleet_file, workers_elsewhere(settings.engine))
+    console.opened(sluice_version())
+    console.example(None)
+    _run_gateway(settings, listener, fleet_file)
+    return 0
+
+
+def _supervise(settings: Settings, listener: socket.socket, state_dir: Path, console: Console) -> int:
+    """Run gateway processes and workers as children of this process."""
+    model = model_of(settings.engine) if settings.engine.started_workers else None
+    fleet_file = _fleet_file(settings, state_dir)
+    with _socket_directory(state_dir) as socket_dir:
+        plans = plan_workers(
+            settings.engine,
+            model,
+            hardware=Hardware.detect(),
+            environment=os.environ,
+            state_dir=state_dir,
+            socket_dir=socket_dir,
+        )
+        supervisor = Supervisor(
+            plans,
+            workers_elsewhere(settings.engine),
+            fronts=settings.listen.processes,
+            run_front=lambda: _run_gateway(settings, listener, fleet_file),
+            settings=settings.supervision,
+            front_settings=SupervisionSettings(
+                backoff_initial=0.2, stop_grace=settings.relay.drain_seconds + _DRAIN_MARGIN
+            ),
+            fleet_file=None if settings.engine.fleet_file else fleet_file,
+            observer=console,
+        )
+        console.opened(sluice_version())
+        if not plans:
+            console.example(None)
+        return supervisor.run()
+
+
+@contextmanager
+def _socket_directory(state_dir: Path) -> Iterator[Path]:
+    """A directory for the workers' sockets that only this user may enter."""
+    directory = state_dir / "run"
+    if len(str(directory)) > _LONGEST_SOCKET_DIRECTORY:
+        with tempfile.TemporaryDirectory(prefix="sluice-") as temporary:
+            yield Path(temporary)
+        return
+    directory.mkdir(mode=0o700, exist_ok=True)
+    yield directory
+
+
+def _fleet_file(settings: Settings, state_dir: Path) -> Path:
+    kept_by_others = settings.engine.fleet_file
+    return Path(kept_by_others) if kept_by_others else state_dir / "fleet.json"
+
+
+def _run_gateway(settings: Settings, listener: socket.socket, fleet_file: Path) -> None:
+    from gateway.serve import run_gateway
+
+    run_gateway(settings, [listener], fleet_file)
