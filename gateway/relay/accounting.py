@@ -127,3 +127,5 @@ class AccessRecord:
     route: str = ""
     traceparent: str | None = None
     """As the client sent it."""
+    sent_traceparent: str | None = None
+    """As the last worker got it, where requests are traced."""

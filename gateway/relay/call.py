@@ -62,6 +62,8 @@ class Call:
     """Header lines that every answer to this call carries."""
     traceparent: str | None
     """W3C trace context as the client sent it."""
+    sent_traceparent: str | None = None
+    """As the last worker got it, where requests are traced."""
 
 
 class Admitter:

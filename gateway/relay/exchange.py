@@ -570,5 +570,6 @@ class Exchange:
                 response_bytes=self.response_bytes,
                 route=self.attempt.assignment.reason if self.attempt is not None else "",
                 traceparent=call.traceparent,
+                sent_traceparent=call.sent_traceparent,
             )
         )

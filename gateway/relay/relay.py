@@ -152,7 +152,9 @@ class Relay:
         """Header lines of ours on the way to a worker."""
         lines = b"%bx-request-id: %b\r\n" % (self.worker_authorization, call.request_id)
         if self._child_traceparent is not None:
-            lines += b"traceparent: %b\r\n" % self._child_traceparent(call.traceparent).encode()
+            child = self._child_traceparent(call.sent_traceparent or call.traceparent)
+            call.sent_traceparent = child
+            lines += b"traceparent: %b\r\n" % child.encode()
         return lines
 
     # inside
