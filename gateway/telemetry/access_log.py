@@ -81,6 +81,11 @@ class AccessLog:
         self._stream.flush()
 
 
+def went_wrong(record: AccessRecord) -> bool:
+    """Should somebody look at it? Not at what a client did wrong or left unfinished."""
+    return record.status >= 500 or record.end not in ("ok", "refused", "client_gone", "drained")
+
+
 def json_line(record: AccessRecord) -> bytes:
     """A JSON object and a newline; durations in seconds."""
     if "?" in record.path:
@@ -89,7 +94,7 @@ def json_line(record: AccessRecord) -> bytes:
     head = b'{"timestamp":"%b.%03dZ","level":"%b","event":"request",' % (
         _utc(int(second)),
         fraction * 1e3,
-        _level(record),
+        b"warning" if went_wrong(record) else b"info",
     )
     return head + orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)[1:]
 
@@ -128,9 +133,3 @@ def _path(record: AccessRecord) -> str:
 def _printable(line: str) -> str:
     """Clients choose ids and models: what they send must not steer a terminal."""
     return line if line.isprintable() else "".join(c if c.isprintable() else "?" for c in line)
-
-
-def _level(record: AccessRecord) -> bytes:
-    if record.status >= 500 or record.end not in ("ok", "refused", "client_gone", "drained"):
-        return b"warning"
-    return b"info"
