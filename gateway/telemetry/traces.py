@@ -83,7 +83,7 @@ class Traces:
                 await asyncio.sleep(0)
 
     def close(self) -> None:
-        """Export the rest. Blocks until the collector has it or the exporter gives up; call it in a thread."""
+        """Export the rest. Blocks until the collector has it or the exporter gives up: use a thread."""
         records, self._records = self._records, []
         self._export(records)
         self._processor.shutdown()
