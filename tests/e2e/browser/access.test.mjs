@@ -60,7 +60,10 @@ test("everything can be done with the keyboard, and the focus can be seen", () =
 test("the skip link is the first stop and leads to the message box", () =>
   withPage(gateway.url, {}, async (page) => {
     await open(page, gateway.url);
-    await page.evaluate(() => document.activeElement.blur());
+    await page.evaluate(() => {
+      document.body.tabIndex = -1;
+      document.body.focus();
+    });
     await page.keyboard.press("Tab");
     const { name, visible } = await focused(page);
     assert.deepEqual([name, visible], ["Skip to the message box", true]);
@@ -118,12 +121,14 @@ const PHONE = {
   hasTouch: true,
   isMobile: true,
   deviceScaleFactor: 2,
-  reducedMotion: "reduce",
 };
 
 test("at 360 px nothing is wider than the screen, and the list is a drawer", () =>
   withPage(gateway.url, PHONE, async (page) => {
     const fits = async (what) => {
+      await page.waitForFunction(() =>
+        [...document.querySelectorAll("dialog *")].every((element) => element.getAnimations().length === 0),
+      );
       const wide = await page.evaluate(() =>
         [...document.querySelectorAll("body *")]
           .filter((el) => !el.closest("svg, .visually-hidden, .skip-link, .composer__keys"))

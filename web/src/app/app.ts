@@ -15,6 +15,8 @@ export interface App {
   readonly keeping: Store<boolean | null>;
 }
 
+const TYPING_PAUSE_MS = 400;
+
 /** A frame at most; in a hidden tab, where no frames come, a fraction of a second. */
 function soon(callback: () => void): void {
   if (document.visibilityState === "visible") requestAnimationFrame(callback);
@@ -34,16 +36,25 @@ export function startApp(): App {
   });
   const keeping = new Store<boolean | null>(null);
 
-  let { apiKey } = preferences.get();
   preferences.subscribe(() => {
     savePreferences(localStorage, preferences.get());
-    if (preferences.get().apiKey === apiKey) return;
-    apiKey = preferences.get().apiKey;
-    void fleet.reread();
   });
+  rereadOnNewKey(preferences, fleet);
   void keepConversations(session, keeping);
   void fleet.look();
   return { session, fleet, preferences, keeping };
+}
+
+/** Another key may see other models. Waits for the end of the typing. */
+function rereadOnNewKey(preferences: Store<Preferences>, fleet: FleetWatch): void {
+  let { apiKey } = preferences.get();
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  preferences.subscribe(() => {
+    if (preferences.get().apiKey === apiKey) return;
+    apiKey = preferences.get().apiKey;
+    clearTimeout(timer);
+    timer = setTimeout(() => void fleet.reread(), TYPING_PAUSE_MS);
+  });
 }
 
 async function keepConversations(session: ChatSession, keeping: Store<boolean | null>): Promise<void> {

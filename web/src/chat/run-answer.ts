@@ -29,11 +29,10 @@ export async function runAnswer(run: AnswerRun): Promise<void> {
   const pending = new PendingText((text, reasoning) => {
     dispatch({ type: "grew", id, answerId, text, reasoning });
   }, run.soon);
-  let begun = false;
-  let ended = false;
+  const progress = { begun: false, ended: false };
   const end = (ending: Omit<Ending, "stats">): void => {
-    if (ended) return;
-    ended = true;
+    if (progress.ended) return;
+    progress.ended = true;
     pending.flush();
     dispatch({ type: "ended", id, answerId, now: run.wallClock(), ending: { ...ending, stats: watch.stats() } });
   };
@@ -46,15 +45,16 @@ export async function runAnswer(run: AnswerRun): Promise<void> {
     watch = new Stopwatch(run.clock());
     const { source, events } = await run.transport.open(request, signal);
     if (!signal.aborted) dispatch({ type: "began", id, answerId, model: request.model, source });
-    begun = true;
+    progress.begun = true;
     for await (const event of events) {
+      if (progress.ended) continue;
       take(event, watch, run.clock(), pending);
       const ending = endingOf(event);
       if (ending) end(ending);
     }
   } catch (thrown) {
     const failure = failureFromThrown(thrown);
-    end(begun && failure.kind === "network" ? { status: "interrupted" } : { status: "failed", failure });
+    end(progress.begun && failure.kind === "network" ? { status: "interrupted" } : { status: "failed", failure });
   } finally {
     signal.removeEventListener("abort", onAbort);
   }

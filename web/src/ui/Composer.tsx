@@ -1,6 +1,6 @@
 import { ArrowUp, Square } from "lucide-react";
 import { lastQuestion } from "../app/session";
-import { type Conversation, isRunning } from "../chat/types";
+import { type Conversation, isRunning, type Message } from "../chat/types";
 import { useApp, useModel } from "./context";
 import { GrowingTextArea } from "./GrowingTextArea";
 
@@ -8,6 +8,10 @@ interface ComposerProps {
   readonly draft: string;
   readonly onDraft: (draft: string) => void;
   readonly conversation: Conversation | undefined;
+}
+
+function isFlowing(message: Message): boolean {
+  return message.role === "assistant" && message.status === "streaming";
 }
 
 export function Composer({ draft, onDraft, conversation }: ComposerProps) {
@@ -28,7 +32,7 @@ export function Composer({ draft, onDraft, conversation }: ComposerProps) {
   return (
     <form
       className="composer"
-      data-running={running}
+      data-flowing={conversation?.messages.some(isFlowing) ?? false}
       aria-label="Ask"
       onSubmit={(event) => {
         event.preventDefault();
