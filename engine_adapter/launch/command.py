@@ -12,7 +12,8 @@ from engine_adapter.launch.model import Model, cpu_kv_cache_bytes
 from engine_adapter.launch.settings import EngineSettings
 
 VLLM_SERVER = "engine_adapter.vllm.server"
-FAKE_SERVER = "engine_adapter.launch.fake_server"
+FAKE_MODEL = "fake"
+FAKE_SERVER = "engine_adapter.fake"
 
 _PARALLEL_FLAGS = (
     "--distributed-executor-backend",
@@ -153,7 +154,7 @@ def _fake_command(settings: EngineSettings, endpoints: Endpoints, environment: M
     flags: dict[str, str | None] = {
         "--host": endpoints.host,
         "--port": str(endpoints.port),
-        "--served-model-name": settings.served_name or settings.model or "fake",
+        "--model": settings.served_name or settings.model or FAKE_MODEL,
         "--block-size": str(settings.block_size),
     }
     if settings.max_model_len is not None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine_adapter.api import WorkerInfo
-from engine_adapter.launch.command import Command, Endpoints, worker_command
+from engine_adapter.launch.command import FAKE_MODEL, Command, Endpoints, worker_command
 from engine_adapter.launch.hardware import Hardware
 from engine_adapter.launch.model import Model
 from engine_adapter.launch.output import WorkerOutput
@@ -42,7 +42,7 @@ def plan_workers(
         plans.append(
             WorkerPlan(
                 id=name,
-                model=model.name if model else settings.served_name or settings.model or "fake",
+                model=model.name if model else settings.served_name or settings.model or FAKE_MODEL,
                 endpoints=endpoints,
                 command=_command_of(settings, model, hardware, environment, index),
                 other_endpoints=_move_port,

@@ -24,6 +24,8 @@ from engine_adapter.launch.settings import SupervisionSettings
 from engine_adapter.launch.worker import SupervisedWorker, WorkerPlan
 
 Phase = Literal["serving", "draining", "stopping"]
+EX_CONFIG = 78
+"""Exit status of a process that cannot run as configured (sysexits.h): starting it again does not help."""
 _HEARTBEAT = 1.0
 """Seconds after which the loop wakes at the latest, to report progress."""
 
@@ -62,7 +64,8 @@ class _Front:
     def reaped(self, status: int, now: float) -> None:
         self.pid = None
         words = f"ended with status {status}" if status >= 0 else f"was ended by signal {-status}"
-        self.carry_out(self.life.exited(now, Cause(f"gateway process {self.number} {words}")))
+        cause = Cause(f"gateway process {self.number} {words}", permanent=status == EX_CONFIG)
+        self.carry_out(self.life.exited(now, cause))
 
 
 class Supervisor:

@@ -103,13 +103,12 @@ def engine_flags(rest: list[str]) -> list[str]:
 
 
 def state_directory(configured: str | None, port: int, environ: Mapping[str, str] = os.environ) -> Path:
-    """Where logs and the fleet file of the Sluice at `port` go. It is made if it does not exist."""
+    """Where logs and the fleet file of the Sluice at `port` go."""
     if configured is not None:
         directory = Path(configured).expanduser()
     else:
         base = environ.get("XDG_STATE_HOME") or "~/.local/state"
         directory = Path(base).expanduser() / "sluice" / str(port)
-    directory.mkdir(parents=True, exist_ok=True)
     return directory.resolve()
 
 

@@ -19,6 +19,10 @@ class ListenSettings:
     backlog: int = 2048
     """Connections the kernel holds until a process accepts them."""
     tls_cert: Path | None = None
+    """PEM file with the certificate chain; with it the gateway speaks HTTPS."""
+    tls_key: Path | None = None
+    """PEM file with the certificate's private key."""
+    tls_cert: Path | None = None
     """PEM certificate chain; with `tls_key` the port speaks TLS."""
     tls_key: Path | None = None
 
@@ -31,6 +35,8 @@ class ListenSettings:
             raise ValueError(f"processes must be at least 1, got {self.processes}")
         if self.backlog < 1:
             raise ValueError(f"backlog must be at least 1, got {self.backlog}")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together")
 
 
 class ListenError(OSError):
@@ -65,11 +71,12 @@ def address_of(listener: socket.socket) -> tuple[str, int]:
     return str(host), int(port)
 
 
-def browsable_url(host: str, port: int) -> str:
+def browsable_url(host: str, port: int, *, tls: bool = False) -> str:
     """A URL that works on this machine: a wildcard address is written as localhost."""
+    scheme = "https" if tls else "http"
     if host in ("0.0.0.0", "::"):
         host = "localhost"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _explained(error: OSError, host: str, port: int) -> str:

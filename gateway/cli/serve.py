@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import socket
 import tempfile
@@ -16,7 +17,9 @@ from engine_adapter.api import write_fleet
 from engine_adapter.launch.hardware import Hardware
 from engine_adapter.launch.plan import plan_workers, workers_elsewhere
 from engine_adapter.launch.settings import SupervisionSettings
-from engine_adapter.launch.supervisor import Supervisor
+from engine_adapter.launch.supervisor import EX_CONFIG, Supervisor
+from gateway.access.keys import KeyRing
+from gateway.access.settings import startup_error
 from gateway.cli.console import Console
 from gateway.cli.engine import model_of
 from gateway.cli.flags import (
@@ -150,7 +153,13 @@ def _run(settings: Settings, listener: socket.socket) -> int:
     """Run until ended; returns the exit status."""
     host, port = address_of(listener)
     state_dir = state_directory(settings.supervision.state_dir, port)
-    console = Console(browsable_url(host, port), keys=settings.access.key_file is not None)
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fail(f"cannot make {state_dir}: {error.strerror}; choose another with --state-dir")
+    _check_access(settings)
+    url = browsable_url(host, port, tls=settings.listen.tls_cert is not None)
+    console = Console(url, keys=settings.access.key_file is not None)
     supervised = settings.engine.started_workers > 0 or settings.listen.processes > 1
     if supervised:
         return _supervise(settings, listener, state_dir, console)
@@ -165,6 +174,8 @@ def _run(settings: Settings, listener: socket.socket) -> int:
 
 def _supervise(settings: Settings, listener: socket.socket, state_dir: Path, console: Console) -> int:
     """Run gateway processes and workers as children of this process."""
+    # Imported once and before the workers compete for the processor; the forks share it.
+    importlib.import_module("gateway.serve")
     model = model_of(settings.engine) if settings.engine.started_workers else None
     fleet_file = _fleet_file(settings, state_dir)
     with _socket_directory(state_dir) as socket_dir:
@@ -212,6 +223,22 @@ def _fleet_file(settings: Settings, state_dir: Path) -> Path:
 
 
 def _run_gateway(settings: Settings, listener: socket.socket, fleet_file: Path) -> None:
-    from gateway.serve import run_gateway
+    from gateway.serve import StartupError, run_gateway
 
-    run_gateway(settings, [listener], fleet_file)
+    try:
+        run_gateway(settings, [listener], fleet_file)
+    except StartupError as error:
+        typer.echo(f"sluice: {error}", err=True)
+        raise SystemExit(EX_CONFIG) from error
+
+
+def _check_access(settings: Settings) -> None:
+    """Refuse here, once, what every gateway process would refuse."""
+    keys = 0
+    if settings.access.key_file is not None:
+        try:
+            keys = len(KeyRing(settings.access.key_file))
+        except (OSError, ValueError) as error:
+            fail(f"the key file cannot be used: {error}")
+    if problem := startup_error(settings.access, settings.listen.host, keys):
+        fail(problem)
