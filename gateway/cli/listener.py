@@ -22,9 +22,6 @@ class ListenSettings:
     """PEM file with the certificate chain; with it the gateway speaks HTTPS."""
     tls_key: Path | None = None
     """PEM file with the certificate's private key."""
-    tls_cert: Path | None = None
-    """PEM certificate chain; with `tls_key` the port speaks TLS."""
-    tls_key: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
