@@ -83,11 +83,11 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.streams:
         answer["text/event-stream"] = {"schema": STRING}
     more = f" Also at {' and '.join(endpoint.also)}." if endpoint.also else ""
-    more += f" All of it: <{endpoint.reference}>." if endpoint.reference else ""
     return {
         "tags": ["inference"],
         "summary": endpoint.summary,
         "description": f"Relayed to a worker that serves the model, with every field as sent.{more}",
+        "externalDocs": {"url": endpoint.reference},
         "operationId": endpoint.path.strip("/").replace("/", "_"),
         "parameters": [
             {"name": name, "in": "header", "required": False, "schema": STRING, "description": text}

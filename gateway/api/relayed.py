@@ -5,7 +5,7 @@ Schemas stay open (`additionalProperties`): a field that the engine knows and th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 Schema = dict[str, Any]
@@ -51,12 +51,12 @@ class Endpoint:
     path: str
     summary: str
     required: dict[str, Schema]
-    optional: dict[str, Schema] = field(default_factory=dict)
+    optional: dict[str, Schema]
+    reference: str
+    """Where the whole of it is described."""
     also: tuple[str, ...] = ()
     """Other paths that are the same."""
     streams: bool = False
-    reference: str = ""
-    """Where the whole of it is described."""
 
 
 ENDPOINTS = (

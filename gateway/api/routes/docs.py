@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from base64 import b64encode
 from hashlib import sha256
 from html import escape
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import HTMLResponse, Response
 
+_ADDRESS = "http://HOST:PORT"
+"""Replaced by what the visitor's browser calls us, so that the examples work when pasted."""
+
 _ORDER = ("inference", "models", "health", "admin")
+
+_CODE = re.compile(r"`([^`]+)`")
 
 _STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
@@ -41,11 +47,12 @@ def routes(app: FastAPI) -> APIRouter:
     page: list[str] = []
 
     @router.get("/docs")
-    async def docs() -> Response:
+    async def docs(request: Request) -> Response:
         if not page:
             # Building the document takes longer than a stream may wait.
             page.append(await asyncio.to_thread(lambda: render(app.openapi())))
-        return HTMLResponse(page[0], headers=_HEADERS)
+        address = escape(f"{request.url.scheme}://{request.url.netloc}")
+        return HTMLResponse(page[0].replace(_ADDRESS, address), headers=_HEADERS)
 
     return router
 
@@ -70,7 +77,10 @@ def render(document: dict[str, Any]) -> str:
 
 
 def _operation(document: dict[str, Any], path: str, method: str, operation: dict[str, Any]) -> str:
-    parts = [f"<p>{escape(operation['description'])}</p>"] if "description" in operation else []
+    parts = [f"<p>{_text(operation.get('description', ''))}</p>"]
+    if "externalDocs" in operation:
+        reference = escape(operation["externalDocs"]["url"])
+        parts.append(f'<p>All of it: <a href="{reference}" rel="noreferrer">{reference}</a></p>')
     parameters = operation.get("parameters", [])
     if parameters:
         parts.append(
@@ -101,10 +111,15 @@ def _operation(document: dict[str, Any], path: str, method: str, operation: dict
 
 def _table(head: str, rows: Any) -> str:
     cells = "".join(
-        f"<tr><td><code>{escape(name)}</code></td><td>{escape(kind)}</td><td>{escape(text)}</td></tr>"
+        f"<tr><td><code>{escape(name)}</code></td><td>{escape(kind)}</td><td>{_text(text)}</td></tr>"
         for name, kind, text in rows
     )
     return f"<table><tr><th>{head}</th><th></th><th></th></tr>{cells}</table>" if cells else ""
+
+
+def _text(text: str) -> str:
+    """Of Markdown, code is all that our descriptions use."""
+    return _CODE.sub(r"<code>\1</code>", escape(text))
 
 
 def _curl(path: str, method: str, schema: dict[str, Any]) -> str:
@@ -112,8 +127,7 @@ def _curl(path: str, method: str, schema: dict[str, Any]) -> str:
         name: _example(field) for name, field in schema["properties"].items() if name in schema["required"]
     }
     text = (
-        f"curl -X {method} http://HOST:PORT{path} -H 'content-type: application/json' \\\n"
-        f"  -d '{json.dumps(body)}'"
+        f"curl -X {method} {_ADDRESS}{path} -H 'content-type: application/json' \\\n  -d '{json.dumps(body)}'"
     )
     return f"<pre>{escape(text)}</pre>"
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import structlog.testing
 
 from gateway.api.context import GatewayContext
 from gateway.relay.settings import RelaySettings
@@ -50,8 +51,10 @@ async def test_what_breaks_is_a_500_that_tells_nothing(visit: Any, context: Gate
 
     context.router = Broken()
     async with visit() as client:
-        answer = await client.get("/admin/route/explain")
+        with structlog.testing.capture_logs() as logs:
+            answer = await client.get("/admin/route/explain")
     assert answer.status_code == 500
+    assert [entry["path"] for entry in logs] == ["/admin/route/explain"]
     assert answer.json()["error"]["code"] == "internal_error"
     assert "secret" not in answer.text
 

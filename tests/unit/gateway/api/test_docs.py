@@ -42,6 +42,9 @@ async def test_the_page_lists_everything_and_loads_nothing(visit: Any) -> None:
         assert (await client.get("/docs")).text == answer.text
     for path in ("/v1/chat/completions", "/v1/models", "/metrics", "/admin/workers/{worker_id}"):
         assert f"<code>{path}</code>" in answer.text
-    assert "curl -X POST" in answer.text
+    assert "curl -X POST http://127.0.0.1:8080/v1/chat/completions " in answer.text
+    assert "<code>Retry-After</code>" in answer.text
+    async with visit(host='"><script>:1') as client:
+        assert "<script" not in (await client.get("/docs")).text
     assert not re.search(r"<script|<link|<img|src=|url\(", answer.text)
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
