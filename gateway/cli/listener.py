@@ -32,8 +32,6 @@ class ListenSettings:
             raise ValueError(f"processes must be at least 1, got {self.processes}")
         if self.backlog < 1:
             raise ValueError(f"backlog must be at least 1, got {self.backlog}")
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("tls_cert and tls_key go together")
 
 
 class ListenError(OSError):

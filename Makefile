@@ -1,0 +1,137 @@
+# Two commands: `make serve` and `make test`. Everything else is a part of them; `make help` lists it.
+# Needs Python 3.11 or newer with venv and pip; Node 20 or newer for the chat page.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3))
+PORT ?= 8080
+HOST ?= 127.0.0.1
+# More flags for `sluice serve`, e.g. ARGS="--workers 2 --model ./my-model"
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+PYTEST := $(BIN)/python -m pytest
+# Compiled modules make every later start faster.
+unexport PYTHONDONTWRITEBYTECODE
+
+PACKAGES := gateway engine_adapter cache kernels
+WEB_SOURCES := $(shell find web -type f -not -path 'web/node_modules/*' -not -path 'web/dist/*' 2>/dev/null)
+HAVE_NODE := $(shell node -e 'process.exit(+process.versions.node.split(".")[0] < 20)' 2>/dev/null && echo yes)
+CHROMIUM ?= $(firstword $(shell command -v chromium chromium-browser google-chrome))
+
+.DEFAULT_GOAL := help
+
+##@ The two commands
+
+.PHONY: serve
+serve: $(STAMPS)/engine page ## Install what is missing, then serve the shipped model on http://127.0.0.1:$PORT
+	@exec $(BIN)/sluice serve --host $(HOST) --port $(PORT) --state-dir .sluice $(ARGS)
+
+.PHONY: test
+test: lint unit contract web-test e2e browser ## Every check: lint, unit, contract, page, end to end
+
+##@ Parts of make test
+
+.PHONY: lint
+lint: $(STAMPS)/dev ## ruff, mypy --strict, and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: unit
+unit: $(STAMPS)/dev ## Tests without an engine, under a minute
+	$(PYTEST) tests/unit -q -m "not vllm and not gpu and not slow"
+
+.PHONY: contract
+contract: $(STAMPS)/dev ## Every implementation of an interface against the same suite
+	$(PYTEST) tests/contract -q
+
+.PHONY: e2e
+e2e: $(STAMPS)/dev $(STAMPS)/engine ## The whole gateway, with fake engines and with a real vLLM worker
+	$(PYTEST) tests/e2e -q -m "not gpu and not browser"
+	$(PYTEST) tests/unit tests/contract -q -m "slow or vllm" || [ $$? -eq 5 ] # 5: there are none
+
+.PHONY: browser
+browser: $(STAMPS)/dev page ## The chat page in a real browser (skipped without Node or Chromium)
+ifeq ($(HAVE_NODE)$(if $(CHROMIUM),yes),yesyes)
+	CHROMIUM=$(CHROMIUM) node --test tests/e2e/browser/*.test.mjs
+else
+	@echo "browser tests skipped: they need Node 20 or newer, and Chromium"
+endif
+
+.PHONY: web-test
+web-test: ## The page's own lint, types and tests (skipped without Node)
+ifeq ($(HAVE_NODE),yes)
+	@$(MAKE) --no-print-directory web/node_modules/.package-lock.json
+	cd web && npm run --silent check
+else
+	@echo "page tests skipped: they need Node 20 or newer"
+endif
+
+##@ Other
+
+.PHONY: doctor
+doctor: $(STAMPS)/base ## Look for what is wrong with this machine or this installation
+	@$(BIN)/sluice doctor
+
+.PHONY: page
+page: ## Build the chat page if its sources changed
+ifeq ($(HAVE_NODE),yes)
+	@$(MAKE) --no-print-directory web/dist/index.html || \
+	  echo "The chat page could not be built; the API works without it."
+else
+	@echo "The chat page is not built: that needs Node 20 or newer. The API works without it."
+endif
+
+.PHONY: loadtest
+loadtest: $(STAMPS)/loadtest ## One minute of chat users against fake engines, with a table at the end
+	PYTHON=$(BIN)/python loadtests/run.sh
+
+.PHONY: clean
+clean: ## Remove what was built, the Python environment included
+	rm -rf $(VENV) web/dist web/node_modules .sluice build *.egg-info .mypy_cache .ruff_cache .import_linter_cache
+	find $(PACKAGES) tests loadtests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# What is installed. Each stamp is older than what it was made from, or it is made again.
+
+$(STAMPS)/venv:
+	@test -n "$(PYTHON)" || { echo "no python3 found: install Python 3.11 or newer"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is too old: install Python 3.11 or newer, or run make with PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/base: pyproject.toml $(STAMPS)/venv
+	$(BIN)/python -m pip install --quiet --no-warn-conflicts -e .
+	@touch $@
+
+$(STAMPS)/engine: $(STAMPS)/base engine_adapter/vllm/pin.py $(wildcard engine_adapter/requirements/*.txt)
+	$(BIN)/sluice install-engine
+	@touch $@
+
+$(STAMPS)/dev: $(STAMPS)/base
+	$(BIN)/python -m pip install --quiet --no-warn-conflicts -e '.[dev]'
+	@touch $@
+
+$(STAMPS)/loadtest: $(STAMPS)/base
+	$(BIN)/python -m pip install --quiet --no-warn-conflicts -e '.[loadtest]'
+	@touch $@
+
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json
+	cd web && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+web/dist/index.html: web/node_modules/.package-lock.json $(WEB_SOURCES)
+	cd web && npm run --silent build
+	@touch $@
