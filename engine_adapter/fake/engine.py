@@ -179,6 +179,8 @@ class FakeEngine:
             self._server.close()
             self._server = None
             self.stats.faults_committed += 1
+            if refusal.reset:
+                self.drop_connections()
         if refusal.for_s is not None:
             self._reopening = asyncio.get_running_loop().call_later(refusal.for_s, self._end_refusal)
 

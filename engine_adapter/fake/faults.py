@@ -36,7 +36,8 @@ class Fault:
 
     Kinds:
 
-    - `refuse`: close the listening socket, for `for_s` seconds or until the faults are replaced.
+    - `refuse`: close the listening socket, for `for_s` seconds or until the faults are replaced; with
+      `reset` also every open connection, as a process that dies does.
     - `hang`: send nothing more at `point`; the request stays in the engine until the client leaves.
     - `cut`: close the connection at `point`, by FIN, or by RST if `reset`.
     - `truncate`: end a stream properly after `after_events` events, without finish and without `[DONE]`.

@@ -118,7 +118,7 @@ class Front:
         self.stats.connections_seen += 1
         self.connections.add(connection)
         if not self._plan.idle and not connection.control and (fault := self._plan.choose_on_connect()):
-            self.stats.faults_committed += 1
+            self._count_fault()
             drop(connection, reset=fault.reset)
 
     def disconnected(self, connection: Connection) -> None:
@@ -225,8 +225,12 @@ class Front:
         return self._plan.choose(exchange.path, inference=inference, model=model)
 
     def _spoiled(self, exchange: Exchange, fault: Fault) -> Exchange:
-        self.stats.faults_committed += 1
+        self._count_fault()
         return FaultyExchange(exchange, fault, self._clockwork)
+
+    def _count_fault(self) -> None:
+        self.stats.faults_committed += 1
+        self.stats.changed()
 
     # Other routes
 

@@ -86,7 +86,7 @@ async def connect() -> AsyncIterator[Callable[[FakeEngine], Awaitable[RawClient]
 
         async def open_connection(engine: FakeEngine) -> RawClient:
             host, _, port = engine.url.removeprefix("http://").rpartition(":")
-            raw = RawClient(*await asyncio.open_connection(host, int(port)))
+            raw = RawClient(*await asyncio.open_connection(host, int(port), limit=1 << 25))
             stack.push_async_callback(raw.close)
             return raw
 
