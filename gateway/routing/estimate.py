@@ -16,6 +16,8 @@ from __future__ import annotations
 from math import log
 from typing import Final
 
+from gateway.routing.kv_blocks import HOST
+
 FORGET: Final = 0.998
 """Weight that the fit keeps per observation: about 500 requests of memory."""
 FACTOR_FORGET: Final = 0.93
@@ -31,18 +33,48 @@ OVERRUN: Final = 0.25
 TYPICAL_BYTES: Final = 8192.0
 TYPICAL_CONTEXT: Final = 131_072.0
 PRIOR_OVERHEAD_S: Final = 0.01
+PRIOR_HOST_PRICE: Final = 0.1
+PRIOR_STORAGE_PRICE: Final = 0.35
+PRICE_STEP: Final = 0.2
 
 
 class Work:
-    """Prefill of one request in the features of the model."""
+    """Prefill of one request in the features of the model.
 
-    __slots__ = ("area", "end_seen", "new")
+    Bytes that a slower tier holds count as so many bytes of prefill as loading them takes.
+    """
 
-    def __init__(self, new: int, cached: int, end_seen: bool) -> None:
+    __slots__ = ("area", "end_seen", "loaded", "new", "tiers")
+
+    def __init__(self, new: int, cached: int, end_seen: bool, loaded: int = 0, tiers: int = 0) -> None:
         self.new = new
         self.area = new * (2 * cached + new)
         self.end_seen = end_seen
         """False when nobody will say when the prefill ends, because the answer comes in one piece."""
+        self.loaded = loaded
+        """Bytes that come from the tiers of `tiers`, at their price a part of `new`."""
+        self.tiers = tiers
+
+
+class LoadPrices:
+    """What loading a byte from a slower tier costs, as a share of computing it; learned per worker."""
+
+    __slots__ = ("_host", "_storage")
+
+    def __init__(self) -> None:
+        self._host, self._storage = PRIOR_HOST_PRICE, PRIOR_STORAGE_PRICE
+
+    def of(self, tiers: int) -> float:
+        """The price at the fastest of `tiers` (`kv_blocks`)."""
+        return self._host if tiers & HOST else self._storage
+
+    def observe(self, tiers: int, share: float) -> None:
+        """A load took `share` of what computing the same would have."""
+        share = min(1.0, max(0.0, share))
+        if tiers & HOST:
+            self._host += PRICE_STEP * (share - self._host)
+        else:
+            self._storage += PRICE_STEP * (share - self._storage)
 
 
 class PrefillRates:
@@ -62,6 +94,10 @@ class PrefillRates:
     def seconds(self, new: int, cached: int) -> float:
         """Prefill of `new` bytes after `cached` ones."""
         return self.overhead + self.by_byte * new + self.by_area * (new * (2 * cached + new))
+
+    def of(self, work: Work) -> float:
+        """Seconds that `work` takes."""
+        return self.overhead + self.by_byte * work.new + self.by_area * work.area
 
     def observe(self, work: Work, seconds: float) -> None:
         """`work` took `seconds` at some worker."""
@@ -116,11 +152,11 @@ class WorkerSpeed:
 
     def observe(self, rates: PrefillRates, work: Work, seconds: float) -> None:
         """`work` took `seconds` here; teaches the rates too."""
-        expected = rates.overhead + rates.by_byte * work.new + rates.by_area * work.area
+        expected = rates.of(work)
         if rates.observations >= WARM_UP:
             seconds = min(seconds, OUTLIER * expected * self.factor)
         rates.observe(work, seconds)
-        expected = rates.overhead + rates.by_byte * work.new + rates.by_area * work.area
+        expected = rates.of(work)
         if self._expected == 0.0:
             self._took = self._expected = 2.0 * expected
         self._took = self._took * FACTOR_FORGET + seconds

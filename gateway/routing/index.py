@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Final
 
 from gateway.routing.fingerprint import BOUNDS, Fingerprint
+from gateway.routing.kv_blocks import DEVICE
 
 ENTRY_BYTES: Final = 208
 """Memory of one entry (CPython 3.11: ordered dict node and slot, the key), as the tests measure it."""
@@ -45,6 +46,7 @@ class CacheMirror:
         "_step",
         "_used",
         "capacity",
+        "lower",
         "max_entries",
     )
 
@@ -57,9 +59,11 @@ class CacheMirror:
         self._used = 0
         self._ghosts_used = 0
         self._step = -FIRST_STEP
+        self.lower: dict[int, int] = {}
+        """Prefixes that are only in the worker's slower tiers, with the tiers."""
 
     def __len__(self) -> int:
-        return len(self._resident) + len(self._ghosts)
+        return len(self._resident) + len(self._ghosts) + len(self.lower)
 
     @property
     def used(self) -> int:
@@ -93,6 +97,9 @@ class CacheMirror:
             if ghosts and not ghosts.keys().isdisjoint(added):
                 for key in added:
                     self._ghosts_used -= ghosts.pop(key, 0)
+            if self.lower:
+                for key in added:
+                    self.lower.pop(key, None)
             if resident.keys().isdisjoint(added):
                 resident.update(zip(added, sizes, strict=False))
                 self._used += prompt.covered(len(hashes)) - prompt.covered(depth)
@@ -103,10 +110,8 @@ class CacheMirror:
                         self._used += size
                     resident.move_to_end(key)
         deque(map(resident.move_to_end, islice(hashes, fresh, None)), maxlen=0)
-        if self._used > self.capacity or len(resident) > self.max_entries:
+        if self._used > self.capacity or len(self) > self.max_entries:
             self._evict()
-        if self._ghosts and len(resident) + len(self._ghosts) > self.max_entries:
-            self._forget_ghosts()
 
     @staticmethod
     def _sizes(prompt: Fingerprint) -> list[int]:
@@ -121,8 +126,43 @@ class CacheMirror:
             if (size := self._resident.pop(key, None)) is not None:
                 self._used -= size
 
+    def correct(self, key: int, size: int, tiers: int) -> None:
+        """The engine says in which tiers (`kv_blocks`) a prefix is."""
+        resident = self._resident
+        if tiers & DEVICE:
+            self.lower.pop(key, None)
+            if key not in resident:
+                resident[key] = size
+                self._used += size
+                self._ghosts_used -= self._ghosts.pop(key, 0)
+                if len(self) > self.max_entries:
+                    self._evict()
+            return
+        self._used -= resident.pop(key, 0)
+        if tiers:
+            self.lower[key] = tiers
+            if len(self) > self.max_entries:
+                self._evict()
+        else:
+            self.lower.pop(key, None)
+
+    def lower_depth(self, prompt: Fingerprint, depth: int) -> tuple[int, int]:
+        """How many prefixes are cached if those beyond the `depth` resident ones may come from a lower tier,
+        and the tiers of the deepest of them."""
+        hashes, lower, resident = prompt.hashes, self.lower, self._resident
+        tiers = 0
+        for at in range(len(hashes) - depth - 1, -1, -1):
+            key = hashes[at]
+            if key in lower:
+                tiers = lower[key]
+            elif key not in resident:
+                break
+            depth += 1
+        return depth, tiers
+
     def clear(self) -> None:
         """The worker restarted, or says that its cache is empty."""
+        self.lower.clear()
         self._resident.clear()
         self._ghosts.clear()
         self._used = self._ghosts_used = 0
@@ -175,21 +215,21 @@ class CacheMirror:
         resident, ghosts = self._resident, self._ghosts
         keep = self._known is None
         for _ in range(EVICTIONS):
-            if not resident or (self._used <= self.capacity and len(resident) <= self.max_entries):
+            if not resident or self._used <= self.capacity:
                 break
             key, size = resident.popitem(last=False)
             self._used -= size
             if keep:
                 ghosts[key] = size
                 self._ghosts_used += size
-        if keep:
-            self._forget_ghosts()
-
-    def _forget_ghosts(self) -> None:
-        ghosts = self._ghosts
         room = int(self.capacity * GHOST_SHARE)
-        spare = self.max_entries - len(self._resident)
-        for _ in range(EVICTIONS):
-            if not ghosts or (self._ghosts_used <= room and len(ghosts) <= spare):
-                break
+        excess = len(self) - self.max_entries
+        while ghosts and (excess > 0 or self._ghosts_used > room):
             self._ghosts_used -= ghosts.popitem(last=False)[1]
+            excess -= 1
+        while self.lower and excess > 0:
+            del self.lower[next(iter(self.lower))]
+            excess -= 1
+        while resident and excess > 0:
+            self._used -= resident.popitem(last=False)[1]
+            excess -= 1

@@ -21,7 +21,7 @@ from gateway.routing.index import ENTRY_BYTES, CacheMirror
 from gateway.routing.policies.base import Policy
 from gateway.routing.policies.registry import make_policy
 from gateway.routing.settings import RoutingSettings
-from gateway.routing.state import WorkerState
+from gateway.routing.state import EndedRequest, WorkerState
 
 DENSITY_STEP: Final = 0.02
 """Relative change of the bytes per token that is worth resizing the mirrors for."""
@@ -79,7 +79,7 @@ class Router:
             depth = cache.depth(prompt)
         cached = prompt.covered(depth)
         possible = prompt.covered(cache.possible_depth(prompt)) if cache.learning else cached
-        work = Work(prompt.total_bytes - cached, cached, request.stream)
+        work = state.work(prompt, depth, request.stream)
         waiting = state.queue.seconds(rates, state.speed.factor, now)
         routed = RoutedRequest(
             self,
@@ -125,6 +125,10 @@ class Router:
             for state in self._states.values():
                 state.cache.rescale(change)
 
+    def state(self, worker_id: str) -> WorkerState | None:
+        """Of one member."""
+        return self._states.get(worker_id)
+
     def states(self) -> list[WorkerState]:
         """Per member: cache mirror, queue and rates, for metrics and the admin API. Read only."""
         return list(self._states.values())
@@ -165,8 +169,8 @@ class RoutedRequest:
 
     __slots__ = (
         "_cached", "_candidates", "_depth", "_now", "_possible", "_prompt", "_rates", "_router", "_state",
-        "_why", "_work", "cached_tokens", "estimate", "key", "outcome", "policy", "prompt_tokens", "reason",
-        "ttft", "worker",
+        "_total", "_why", "_work", "cached_tokens", "estimate", "key", "outcome", "policy", "prompt_tokens",
+        "reason", "ttft", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -194,13 +198,14 @@ class RoutedRequest:
         self._why = why
         self._prompt: Fingerprint | None = prompt
         self._depth = depth
+        self._total = prompt.total_bytes
         self._cached = cached
         self._possible = possible
         self._work = work
         self._candidates = candidates
         self._now = now
         self._rates = rates
-        self.estimate = waiting + state.speed.factor * rates.seconds(work.new, cached)
+        self.estimate = waiting + state.speed.factor * rates.of(work)
         """Predicted seconds to the first token."""
         self.ttft: float | None = None
         self.outcome: Outcome | None = None
@@ -221,7 +226,7 @@ class RoutedRequest:
         if not work.end_seen:
             return
         if ended is not None and self._was_as_predicted(ended[1]):
-            state.speed.observe(self._rates, work, ended[1])
+            state.learn(self._rates, work, ended[1])
         self._router.account.predicted(self.policy, self.estimate, self.ttft)
 
     def _was_as_predicted(self, served: float) -> bool:
@@ -231,11 +236,11 @@ class RoutedRequest:
         """
         rates, state = self._rates, self._state
         cached, possible = self._cached, self._possible
-        if rates.observations < WARM_UP or cached == possible == 0:
+        if rates.observations < WARM_UP or cached == possible == 0 or self._work.loaded:
             return True
-        total = self._work.new + cached
+        total = self._total
         factor = state.speed.factor
-        expected = factor * rates.seconds(self._work.new, cached)
+        expected = factor * rates.of(self._work)
         actual = cached
         missed = factor * rates.seconds(total, 0)
         if possible > cached:
@@ -277,6 +282,10 @@ class RoutedRequest:
             if state.tells_hits:
                 actual = prompt.total_bytes * cached_tokens // prompt_tokens
                 state.cache.observe_hit(self._cached, self._possible, actual)
+            if state.links is not None and self.ttft is not None and self._work.end_seen:
+                told = cached_tokens if state.tells_hits else None
+                first = self._now + self.ttft
+                state.links.ended(EndedRequest(prompt, prompt_tokens, told, self._now, first, now))
         self._router.account.ended(self.policy, prompt_tokens, cached_tokens)
 
     def explanation(self) -> Explanation:
@@ -287,7 +296,7 @@ class RoutedRequest:
             worker=self.worker.id,
             reason=self.reason,
             candidates=self._candidates,
-            prompt_bytes=self._work.new + self._cached,
+            prompt_bytes=self._total,
             cached_bytes=self._cached,
             estimate_s=self.estimate,
             ttft_s=self.ttft,

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.routing.estimate import PrefillQueue, WorkerSpeed
+from gateway.routing.estimate import LoadPrices, PrefillQueue, PrefillRates, Work, WorkerSpeed
 from gateway.routing.fingerprint import Fingerprint
 from gateway.routing.fleet import Worker
 from gateway.routing.index import CacheMirror
 from gateway.routing.recent_models import RecentModels
+
+
+@dataclass(frozen=True, slots=True)
+class EndedRequest:
+    """A request that the engine answered. Times in seconds of the router's clock."""
+
+    prompt: Fingerprint
+    prompt_tokens: int
+    cached_tokens: int | None
+    """None where the engine does not say."""
+    assigned_at: float
+    first_byte_at: float
+    ended_at: float
+
+
+class BlockWatcher(Protocol):
+    """Wants to know which requests ended, to find out which of the engine's blocks they became."""
+
+    def ended(self, request: EndedRequest) -> None:
+        """A request that got an answer."""
 
 
 class ConfirmedCache(Protocol):
@@ -25,6 +46,8 @@ class WorkerState:
         "cache",
         "computed_bytes",
         "confirmed",
+        "links",
+        "load_prices",
         "queue",
         "recent_models",
         "speed",
@@ -37,13 +60,42 @@ class WorkerState:
         self.cache = cache
         self.queue = PrefillQueue()
         self.speed = WorkerSpeed()
+        self.load_prices = LoadPrices()
         self.recent_models = RecentModels()
         self.computed_bytes = 0
         """Prompt bytes sent here that were not thought to be cached, ever."""
         self.tells_hits = False
         """The engine has reported cached tokens, so its silence about them means none."""
         self.confirmed: ConfirmedCache | None = None
-        """Set while the worker's KV events are live."""
+        """Set while the worker's KV events are live and complete."""
+        self.links: BlockWatcher | None = None
+        """Set while there are KV events."""
+
+    def work(self, prompt: Fingerprint, depth: int, end_seen: bool) -> Work:
+        """What a prompt takes here, of which `depth` prefixes are on the device."""
+        cached = prompt.covered(depth)
+        total = prompt.total_bytes
+        if self.cache.lower:
+            deeper, tiers = self.cache.lower_depth(prompt, depth)
+            if tiers:
+                loaded = prompt.covered(deeper) - cached
+                new = total - cached - loaded + int(self.load_prices.of(tiers) * loaded)
+                return Work(new, total - new, end_seen, loaded, tiers)
+        return Work(total - cached, cached, end_seen)
+
+    def learn(self, rates: PrefillRates, work: Work, seconds: float) -> None:
+        """`work` took `seconds` of this worker's time."""
+        if work.loaded:
+            computing = self.speed.factor * rates.by_byte
+            spent_loading = (
+                seconds
+                - self.speed.factor * rates.of(work)
+                + computing * work.loaded * (self.load_prices.of(work.tiers))
+            )
+            if computing > 0.0:
+                self.load_prices.observe(work.tiers, spent_loading / (computing * work.loaded))
+            return
+        self.speed.observe(rates, work, seconds)
 
     def forget_cache(self) -> None:
         """The worker restarted."""

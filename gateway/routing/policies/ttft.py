@@ -35,6 +35,8 @@ class TimeToFirstToken:
         for state in candidates:
             depth = state.cache.depth(prompt)
             cached = prompt.covered(depth) if depth else 0
+            if state.cache.lower:
+                cached = total - state.work(prompt, depth, True).new
             speed = state.speed.factor
             cost = state.queue.seconds(rates, speed, now) + foresight * speed * rates.seconds(
                 total - cached, cached

@@ -1,0 +1,116 @@
+"""The blocks that one engine says it holds, as a tree by their chained hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from gateway.routing.kv_wire import BlockHash, BlockRemoved, BlockStored, KVEventError
+
+DEVICE: Final = 1
+HOST: Final = 2
+STORAGE: Final = 4
+_TIERS: Final = {"GPU": DEVICE, "CPU": HOST, "STORAGE": STORAGE}
+
+
+class Block:
+    """`tiers` is a set of DEVICE, HOST, STORAGE; `number` counts from 1 at the root, None where unknown."""
+
+    __slots__ = ("hash", "number", "parent", "tiers")
+
+    def __init__(self, hash_: BlockHash, parent: Block | None, tiers: int) -> None:
+        self.hash = hash_
+        self.parent = parent
+        self.number: int | None = None
+        self.tiers = tiers
+
+
+class EngineBlocks:
+    """Applies events in order. `block_size` is learned from the first and must stay.
+
+    A hybrid model publishes one chain per cache group; only the first group is followed, because a prefix
+    is of use only where all groups have it.
+    """
+
+    def __init__(self, max_blocks: int) -> None:
+        self.block_size: int | None = None
+        self._blocks: dict[BlockHash, Block] = {}
+        self._max_blocks = max_blocks
+        self.overflowed = 0
+        """Blocks left out because there were more than `max_blocks`."""
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def get(self, hash_: BlockHash) -> Block | None:
+        """The block, if some tier holds it."""
+        return self._blocks.get(hash_)
+
+    def store(self, event: BlockStored) -> list[Block]:
+        """The event's blocks, in order from the shallowest. Raises KVEventError for another block size."""
+        if event.group_idx not in (None, 0):
+            return []
+        if self.block_size is None:
+            self.block_size = event.block_size
+        elif self.block_size != event.block_size:
+            raise KVEventError(
+                f"the engine's blocks have {event.block_size} tokens after {self.block_size}; "
+                "it is one engine per endpoint, restart it with one --block-size"
+            )
+        tier = _tier(event.medium)
+        parent = None if event.parent_block_hash is None else self._blocks.get(event.parent_block_hash)
+        # A parent that is not known (its event was before our time) leaves the depth of its children open.
+        number = 0 if event.parent_block_hash is None else parent.number if parent is not None else None
+        stored: list[Block] = []
+        for hash_ in event.block_hashes:
+            number = None if number is None else number + 1
+            block = self._blocks.get(hash_)
+            if block is None:
+                if len(self._blocks) >= self._max_blocks:
+                    self.overflowed += 1
+                    break
+                block = self._blocks[hash_] = Block(hash_, parent, tier)
+            else:
+                block.tiers |= tier
+            if parent is not None:
+                block.parent = parent
+            if number is not None:
+                block.number = number
+            stored.append(block)
+            parent = block
+        return stored
+
+    def remove(self, event: BlockRemoved) -> list[Block]:
+        """The blocks that the event changed; those with no tiers left are forgotten."""
+        if event.group_idx not in (None, 0):
+            return []
+        tier = _tier(event.medium)
+        changed: list[Block] = []
+        for hash_ in event.block_hashes:
+            block = self._blocks.get(hash_)
+            if block is None:
+                continue
+            block.tiers &= ~tier
+            if not block.tiers:
+                del self._blocks[hash_]
+            changed.append(block)
+        return changed
+
+    def clear(self) -> None:
+        """Everything is gone; the block size may be another one from now on."""
+        self._blocks.clear()
+        self.block_size = None
+        self.overflowed = 0
+
+
+def chain(block: Block) -> Iterator[Block]:
+    """The block and those before it, to the root."""
+    at: Block | None = block
+    while at is not None:
+        yield at
+        at = at.parent
+
+
+def _tier(medium: str | None) -> int:
+    """vLLM's CPU engine calls its own memory "GPU" as well. A medium of another name is storage."""
+    return DEVICE if medium is None else _TIERS.get(medium.upper(), STORAGE)
