@@ -6,8 +6,10 @@ Everything that can be refused without a worker is refused here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
+
+import msgspec
 
 from gateway.access.keys import Key
 from gateway.errors import AuthenticationFailed, InvalidRequest, PermissionDenied
@@ -41,8 +43,7 @@ class Keys(Protocol):
     def check(self, authorization: bytes | None, x_api_key: bytes | None = None) -> Key | None: ...
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct):
     """One admitted inference request."""
 
     request_id: bytes
@@ -141,8 +142,7 @@ class Admitter:
         )
 
 
-@dataclass(slots=True)
-class _Wishes:
+class _Wishes(msgspec.Struct, gc=False):
     """What a client asks for by header fields."""
 
     timeouts: Timeouts

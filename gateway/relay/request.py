@@ -6,8 +6,6 @@ reaches the engine as the same bytes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 
 from gateway.errors import InvalidRequest
@@ -57,8 +55,7 @@ _decoder = msgspec.json.Decoder(_Fields)
 _object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-@dataclass(slots=True)
-class InferenceRequest:
+class InferenceRequest(msgspec.Struct, gc=False):
     """What the gateway knows of one request's body."""
 
     model: str | None
@@ -81,7 +78,9 @@ def parse(body: bytes | bytearray) -> InferenceRequest:
     except msgspec.ValidationError as error:
         raise _wrong_type(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"The request body is not valid JSON: {error}", code="invalid_json") from None
+        raise _not_json(error) from None
+    except RecursionError:
+        raise InvalidRequest("The request body is nested too deeply.", code="invalid_json") from None
     prompt = fields.messages if fields.messages is not _NONE else fields.prompt
     if prompt is _NONE:
         prompt = fields.input
@@ -109,8 +108,14 @@ def parse(body: bytes | bytearray) -> InferenceRequest:
 
 
 def with_model(body: bytes | bytearray, model: str) -> bytes:
-    """The same body with another model name; every other value keeps its bytes."""
-    fields = _object_decoder.decode(body)
+    """The same body, which `parse` has read, with another model name; every other value keeps its bytes.
+
+    Raises InvalidRequest for a key that is not UTF-8, which `parse` does not look at.
+    """
+    try:
+        fields = _object_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _not_json(error) from None
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
     return msgspec.json.encode(fields)
 
@@ -119,6 +124,10 @@ def _integer(raw: msgspec.Raw) -> int | None:
     """A plain JSON integer, else None: the engine says what is wrong with anything else."""
     text = bytes(raw)
     return int(text) if text and len(text) < 20 and text.lstrip(b"-").isdigit() else None
+
+
+def _not_json(error: Exception) -> InvalidRequest:
+    return InvalidRequest(f"The request body is not valid JSON: {error}", code="invalid_json")
 
 
 def _wrong_type(error: msgspec.ValidationError) -> InvalidRequest:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, Protocol
+
+import msgspec
 
 from gateway.routing.fleet import Worker
 
 Outcome = Literal["ok", "aborted", "failed"]
 
 
-@dataclass(frozen=True, slots=True)
-class RouteRequest:
+class RouteRequest(msgspec.Struct, frozen=True, gc=False):
     """What of a request decides where it goes. Bytes are slices of the client's JSON, not re-encoded.
 
     `head` is what the engine's cache keys before the conversation (tools, `cache_salt`; a LoRA is a model);
