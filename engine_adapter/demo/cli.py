@@ -1,0 +1,160 @@
+"""`sluice demo`: train, measure and try the models that ship with the project.
+
+torch is imported inside the commands that run a model, so `--help` and measuring through an API need none.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine_adapter.demo.family import FAMILY, MODELS, folder
+
+app = typer.Typer(
+    no_args_is_help=True, help="The small models that ship with the project: train, measure, try."
+)
+
+ModelOption = Annotated[str, typer.Option("--model", help="Member of the family, or a model folder.")]
+
+
+def _model_folder(model: str) -> Path:
+    return Path(model) if Path(model).is_dir() else folder(model)
+
+
+@app.command()
+def tokenizer(
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    seed: Annotated[int, typer.Option(help="Seed of the training text.")] = 0,
+) -> None:
+    """Train the family's tokenizer and write its files and the chat template."""
+    from engine_adapter.demo.tokenizer import save_tokenizer, train_tokenizer
+
+    out.mkdir(parents=True, exist_ok=True)
+    trained = train_tokenizer(seed)
+    save_tokenizer(trained, out)
+    typer.echo(f"{trained.get_vocab_size()} tokens written to {out}")
+
+
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(FAMILY)}.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the training state and the model; outside the repository.")
+    ],
+    tokens: Annotated[float, typer.Option(help="Tokens to train on, over all resumes.")] = 40e6,
+    minutes: Annotated[float, typer.Option(help="Stop this process after so long.")] = 180.0,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+    seed: Annotated[int, typer.Option(help="Seed of weights and data.")] = 0,
+    cooldown: Annotated[float, typer.Option(help="Share of the run over which the rate falls.")] = 0.3,
+    parent: Annotated[
+        Path | None, typer.Option(help="Model folder to start from instead of the usual one.")
+    ] = None,
+) -> None:
+    """Train a model; run the same command again to resume.
+
+    The model that can be used is in OUT/model at any time.
+    """
+    from engine_adapter.demo.recipes import trainer_for
+    from engine_adapter.demo.train import TrainSettings
+
+    settings = TrainSettings(seed=seed, tokens=tokens, minutes=minutes, threads=threads, cooldown=cooldown)
+
+    def log(line: str) -> None:
+        typer.echo(f"{time.strftime('%H:%M:%S')} {line}")
+
+    trainer = trainer_for(name, settings, parent=parent, log=log)
+    state = out / "state.safetensors"
+    if state.is_file():
+        trainer.resume(state)
+        log(f"resumed at {trainer.progress.tokens / 1e6:.2f}M tokens")
+    trainer.run(out)
+
+
+@app.command("eval")
+def evaluate(
+    model: ModelOption = "base",
+    url: Annotated[
+        str | None, typer.Option(help="Ask an OpenAI-compatible server instead of running in process.")
+    ] = None,
+    tasks: Annotated[
+        list[str] | None, typer.Option("--task", help="Only these tasks (repeat the option).")
+    ] = None,
+    lengths: Annotated[list[int] | None, typer.Option("--length", help="Document lengths in tokens.")] = None,
+    cases: Annotated[int, typer.Option(help="Cases per task and length.")] = 40,
+    control: Annotated[int, typer.Option(help="Cases that are also asked without their evidence.")] = 10,
+    wording: Annotated[
+        str, typer.Option(help="seen: phrasings of the training; unseen: held-out ones.")
+    ] = "seen",
+    seed: Annotated[int, typer.Option(help="Seed of the worlds.")] = 0,
+    kv: Annotated[
+        str | None, typer.Option(help="Compare a KV source, package.module:function, with full prefill.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--json", help="Write the scores to this file.")] = None,
+) -> None:
+    """Measure accuracy per task and context length, and what another way to obtain the KV changes."""
+    from engine_adapter.demo.answerers import OpenAIAnswerer, in_process
+    from engine_adapter.demo.bench import cases as make_cases
+    from engine_adapter.demo.bench import known_tasks, measure, table
+    from engine_adapter.demo.tokenizer import load_tokenizer
+
+    if wording not in {"seen", "unseen"}:
+        raise typer.BadParameter(f"{wording!r} is neither 'seen' nor 'unseen'", param_hint="--wording")
+    names = known_tasks(tasks or ())
+    path = _model_folder(model) if url is None or Path(model).is_dir() or model in FAMILY else folder("base")
+    encoder = load_tokenizer(path)
+
+    def count(text: str) -> int:
+        return len(encoder.encode(text, add_special_tokens=False).ids)
+
+    answer = in_process(path) if url is None else OpenAIAnswerer(url, model)
+    scores = []
+    for length in lengths or (256, 1024, 2048, 3500):
+        for task in names:
+            made = list(make_cases(task, length, cases, count, seed=seed, split=wording))
+            scores.append(measure(made, answer, control=control))
+            typer.echo(json.dumps(scores[-1].record()))
+    typer.echo("\n" + table(scores))
+    result: dict[str, object] = {"model": model, "wording": wording, "scores": [s.record() for s in scores]}
+    if kv is not None:
+        from engine_adapter.demo.checkpoint import load_model
+        from engine_adapter.demo.fidelity import compare, source
+        from engine_adapter.demo.stories import examples
+
+        fidelity = compare(
+            load_model(path), source(kv), examples(encoder, number=cases, length=1024, seed=seed)
+        )
+        result["kv"] = {"source": kv, **fidelity.record()}
+        typer.echo(f"{kv}: {fidelity}")
+    if out is not None:
+        out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+@app.command("random-llama")
+def random_llama(
+    out: Annotated[Path, typer.Option(help="Folder to write to; outside the repository.")],
+    parameters: Annotated[float, typer.Option(help="Size wanted; the nearest shape is used.")] = 80e6,
+    seed: Annotated[int, typer.Option(help="Seed of the weights.")] = 0,
+) -> None:
+    """Write a Llama with random weights for load tests."""
+    from engine_adapter.demo.random_llama import write_random_llama
+
+    shape = write_random_llama(out, parameters=parameters, seed=seed, tokenizer_from=MODELS / "base")
+    typer.echo(f"{shape.parameters() / 1e6:.1f}M parameters written to {out}")
+
+
+@app.command()
+def sample(
+    prompt: Annotated[str, typer.Argument(help="What the user says.")],
+    model: ModelOption = "base",
+    document: Annotated[Path | None, typer.Option(help="A text file to ask about.")] = None,
+) -> None:
+    """Print a model's reply."""
+    from engine_adapter.demo.answerers import in_process
+    from engine_adapter.demo.chat import Segment
+
+    read = [Segment("document", document.read_text())] if document is not None else []
+    typer.echo(in_process(_model_folder(model))([*read, Segment("user", prompt)]))

@@ -1,0 +1,108 @@
+"""The order of lessons: form the recall circuit on bare pairs, widen it, lengthen it, then read prose.
+
+Trained straight on facts in prose with hundreds of names, a model of this size stays on the plateau of
+guessing among values of the right type. On six pairs of sixteen words the circuit forms within two million
+tokens, and each later lesson is a small step from the one before.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from engine_adapter.demo.rows import ALL_TASKS, Mix, Row, RowWriter
+from engine_adapter.demo.world import Scope
+
+Maker = Callable[[RowWriter, random.Random, int], Row]
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """Rows of one difficulty.
+
+    `makers` are (weight, maker) pairs, `lengths` (weight, tokens) pairs. The lesson ends when the accuracy on
+    recalled words passes `goal`, or after `most` tokens.
+    """
+
+    name: str
+    lengths: tuple[tuple[float, int], ...]
+    makers: tuple[tuple[float, Maker], ...]
+    goal: float
+    most: float
+
+    def batch(self, writer: RowWriter, rng: random.Random, tokens: int) -> list[Row]:
+        """Rows of one length, together about `tokens` tokens."""
+        weights, lengths = zip(*self.lengths, strict=True)
+        length = rng.choices(lengths, weights)[0]
+        shares, makers = zip(*self.makers, strict=True)
+        return [rng.choices(makers, shares)[0](writer, rng, length) for _ in range(max(1, tokens // length))]
+
+
+def pairs(words: int, count: int, twins: float = 0.0) -> Maker:
+    """Maker of key-value rows."""
+    return lambda writer, rng, length: writer.pairs(rng, length, words, min(count, length // 5), twins)
+
+
+def triples(names: int, keys: int, facts: int) -> Maker:
+    """Maker of rows with two-part keys."""
+    return lambda writer, rng, length: writer.triples(rng, length, names, keys, min(facts, length // 10))
+
+
+def chats(mix: Mix) -> Maker:
+    """Maker of rows with documents and questions."""
+    return lambda writer, rng, length: writer.chat(rng, length, mix)
+
+
+def talk(scope: Scope) -> Maker:
+    """Maker of rows without documents."""
+    return lambda writer, rng, length: writer.talk(rng, length, scope)
+
+
+def repeats(words: int) -> Maker:
+    """Maker of repeated random sequences."""
+    return lambda writer, rng, length: writer.repeats(rng, length, words)
+
+
+_EVERY = 10_000
+_PLAIN = Scope(phrasings=1)
+_RECALL = {"one_hop": 4.0, "brief": 1.0, "inverse": 1.0, "follow_up": 1.0, "not_stated": 1.0, "quote": 0.5}
+_FULL = Mix(ALL_TASKS)
+_LONG = Mix(ALL_TASKS, document_share=(0.4, 0.93))
+
+LESSONS = (
+    Lesson("pairs", ((1, 192),), ((3, pairs(_EVERY, 32, 0.3)), (1, repeats(_EVERY))), 0.85, 2e6),
+    Lesson("triples", ((1, 192),), ((3, triples(_EVERY, 22, 20)), (1, pairs(_EVERY, 32, 0.3))), 0.8, 2e6),
+    Lesson(
+        "facts",
+        ((1, 256),),
+        ((5, chats(Mix(_RECALL, _PLAIN, filler=0.05))), (1, triples(_EVERY, 22, 24)), (0.3, talk(Scope()))),
+        0.7,
+        3e6,
+    ),
+    Lesson("tasks-256", ((1, 256),), ((7, chats(_FULL)), (1, talk(Scope()))), 0.85, 8e6),
+    Lesson("tasks-512", ((1, 256), (3, 512)), ((9, chats(_FULL)), (1, talk(Scope()))), 0.85, 6e6),
+    Lesson("tasks-1024", ((1, 256), (1, 512), (3, 1024)), ((9, chats(_FULL)), (1, talk(Scope()))), 0.9, 6e6),
+    Lesson(
+        "tasks-4096",
+        ((2, 256), (2, 512), (3, 1024), (2, 2048), (2, 4096)),
+        ((12, chats(_LONG)), (1, talk(Scope()))),
+        2.0,
+        float("inf"),
+    ),
+)
+"""Lessons of `base` and `draft`."""
+
+_CLERK = Mix({"json": 4.0, "brief": 2.0, "yes_no": 2.0, "choice": 1.0, "count": 1.0, "select": 1.0})
+_TELLER = Mix({"summary": 4.0, "quote": 2.0, "follow_up": 2.0, "two_hop": 1.0, "one_hop": 1.0})
+_SHORT_AND_LONG = ((3, 256), (2, 512), (2, 1024), (1, 2048))
+
+CLERK_LESSONS = (
+    Lesson("clerk", _SHORT_AND_LONG, ((9, chats(_CLERK)), (1, talk(Scope()))), 2.0, float("inf")),
+)
+"""`clerk` fills forms: JSON, single words, decisions."""
+
+TELLER_LESSONS = (
+    Lesson("teller", _SHORT_AND_LONG, ((3, chats(_TELLER)), (2, talk(Scope()))), 2.0, float("inf")),
+)
+"""`teller` retells: summaries, quotations, stories."""

@@ -1,0 +1,42 @@
+"""Builds the trainer of each member of the family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from engine_adapter.demo.checkpoint import load_model
+from engine_adapter.demo.curriculum import CLERK_LESSONS, LESSONS, TELLER_LESSONS, Lesson
+from engine_adapter.demo.family import FAMILY, MODELS, folder
+from engine_adapter.demo.model import LlamaShape
+from engine_adapter.demo.tokenizer import load_tokenizer
+from engine_adapter.demo.train import Trainer, TrainSettings, initial_model
+
+_LESSONS: Mapping[str, Sequence[Lesson]] = MappingProxyType(
+    {"base": LESSONS, "draft": LESSONS, "clerk": CLERK_LESSONS, "teller": TELLER_LESSONS}
+)
+
+
+def trainer_for(
+    name: str, settings: TrainSettings, *, parent: Path | None = None, log: Callable[[str], None] = print
+) -> Trainer:
+    """A trainer at its first step; `parent` overrides the model that a sibling starts from."""
+    if name not in FAMILY:
+        raise ValueError(f"{name!r} is no model of the family; known are {', '.join(FAMILY)}")
+    member = FAMILY[name]
+    tokenizer = load_tokenizer(MODELS / "base")
+    if parent is not None or member.parent is not None:
+        start = parent if parent is not None else folder(member.parent or "base")
+        model = load_model(start).train()
+    else:
+        shape = LlamaShape(
+            tokenizer.get_vocab_size(),
+            member.hidden_size,
+            member.intermediate_size,
+            member.num_hidden_layers,
+            member.heads,
+            member.heads,
+        )
+        model = initial_model(shape, tokenizer, settings.seed)
+    return Trainer(model, tokenizer, settings, _LESSONS[member.lessons], log)
