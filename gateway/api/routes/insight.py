@@ -43,13 +43,33 @@ def mask(value: Any, name: str = "") -> Any:
     if isinstance(value, Mapping):
         return {key: mask(inner, str(key)) for key, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [mask(inner, name) for inner in value]
+        return _mask_arguments([mask(inner, name) for inner in value])
     if isinstance(value, str):
         if value and _SECRET.search(name):
             return MASK
         if "@" in value and "://" in value:
             return _without_password(value)
     return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def _mask_arguments(values: list[Any]) -> list[Any]:
+    """Engine flags are a list of words: cover what follows `--api-key`, and what `--api-key=` holds."""
+    masked: list[Any] = []
+    flag = ""
+    for value in values:
+        word = value if isinstance(value, str) else ""
+        name, separator, _ = word.partition("=")
+        if flag and not word.startswith("--"):
+            value = MASK
+        elif separator and _is_secret_flag(name):
+            value = f"{name}={MASK}"
+        flag = word if _is_secret_flag(word) else ""
+        masked.append(value)
+    return masked
+
+
+def _is_secret_flag(word: str) -> bool:
+    return word.startswith("--") and _SECRET.search(word.removeprefix("--").replace("-", "_")) is not None
 
 
 def _without_password(url: str) -> str:

@@ -54,6 +54,7 @@ def test_masking_goes_by_name_and_leaves_the_rest() -> None:
         "cache_tokens": 9,
         "tokens": "plain",
         "url": "http://user@host/",
+        "args": ["--seed", "3", "--no-key", "--api-key", "a", "b", "--hf-token=c", "--api-key", "--x=1"],
         "nothing": None,
     }
     assert mask(values) == {
@@ -61,4 +62,15 @@ def test_masking_goes_by_name_and_leaves_the_rest() -> None:
         "token": MASK,
         "hf_token": MASK,
         "keys": [MASK, MASK],
+        "args": [
+            "--seed",
+            "3",
+            "--no-key",
+            "--api-key",
+            MASK,
+            "b",
+            f"--hf-token={MASK}",
+            "--api-key",
+            "--x=1",
+        ],
     }
