@@ -42,8 +42,10 @@ END_REASONS = (
     "bad_response",
     "drained",
     "refused",
+    "gateway_error",
 )
-"""How a request truly ended, whatever status line was sent before. `refused`: no worker saw it."""
+"""How a request truly ended, whatever status line was sent before. `refused`: no worker saw it;
+`gateway_error`: a fault of the gateway's own."""
 
 
 @dataclass(slots=True)

@@ -96,7 +96,9 @@ class Attempt:
         self.connection = connection
         self.sent_at = exchange.relay.now()
         url = worker.prefix + call.url if worker.prefix else call.url
-        head = request_head(url, worker.authority, call.headers, exchange.relay.worker_headers(call), len(call.body))
+        head = request_head(
+            url, worker.authority, call.headers, exchange.relay.worker_headers(call), len(call.body)
+        )
         exchange.attempt_sent(self)
         connection.send(self, head, call.body)
 
@@ -120,6 +122,10 @@ class Attempt:
         self.exchange.answer_with(self)
         self.exchange.on_body(payload)
 
+    def on_unfinished(self, payload: bytes) -> None:
+        self.exchange.answer_with(self)
+        self.exchange.on_unfinished(payload)
+
     def on_end(self) -> None:
         self.exchange.answer_with(self)
         self.exchange.on_end()
@@ -132,6 +138,7 @@ class Attempt:
         if stale:
             # The worker closed a kept-alive connection as we wrote to it: it never saw the request.
             self.sent_at = 0.0
+            self.started = self.exchange.relay.now()
             self._opening = self.exchange.relay.pool.open(self.worker, self._opened)
             return
         self.blame(self.exchange.relay.now())

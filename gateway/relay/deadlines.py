@@ -42,20 +42,27 @@ def _check_attempt(exchange: Exchange, attempt: Attempt, now: float) -> None:
                 f"worker {attempt.worker.id} did not accept a connection in {timeouts.connect:g} s",
             )
         return
-    waited = now - attempt.sent_at
-    if timeouts.first_byte and waited > timeouts.first_byte:
-        attempt.blame(now)
-        exchange.fail(
-            UpstreamTimeout(f"Worker {attempt.worker.id} did not answer within {timeouts.first_byte:g} s."),
-            "timeout_first_byte",
-        )
+    if _first_byte_is_late(exchange, attempt, now):
         return
+    waited = now - attempt.sent_at
     head = attempt.head
     if head is not None and head.events and head.status == 200 and waited > relay.settings.ping_seconds > 0:
-        exchange.answer_with(attempt)
+        exchange.answer_with(attempt, content=False)
         exchange.ping()
     elif relay.hedge_delay is not None and exchange.hedge is None and waited > relay.hedge_delay.seconds:
         exchange.hedge_now()
+
+
+def _first_byte_is_late(exchange: Exchange, attempt: Attempt, now: float) -> bool:
+    limit = exchange.call.timeouts.first_byte
+    if not limit or now - attempt.sent_at <= limit:
+        return False
+    attempt.blame(now)
+    exchange.fail(
+        UpstreamTimeout(f"Worker {attempt.worker.id} did not answer within {limit:g} s."),
+        "timeout_first_byte",
+    )
+    return True
 
 
 def _check_answer(exchange: Exchange, now: float) -> None:
@@ -66,7 +73,10 @@ def _check_answer(exchange: Exchange, now: float) -> None:
             exchange.client.abort()
         return
     silent = now - exchange.last_activity
-    if timeouts.silence and silent > timeouts.silence:
+    if exchange.awaits_content:
+        if exchange.attempt is not None and _first_byte_is_late(exchange, exchange.attempt, now):
+            return
+    elif timeouts.silence and silent > timeouts.silence:
         exchange.fail(
             UpstreamTimeout(f"The worker sent nothing for {timeouts.silence:g} s."), "timeout_silence"
         )

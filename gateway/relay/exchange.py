@@ -1,9 +1,9 @@
 """The life of one call, from admission to its true end, as a table of states.
 
     admitted ──► routed ──► sent ──► answering ──► done
-       │  ▲        │ ▲        │
-       ▼  │        │ └─retry──┤
-      queued ◄─────┴──────────┘            every state may also go straight to done
+       │          ▲  ▲        │
+       ▼          │  └─retry──┘
+      queued ─────┘                        every state may also go straight to done
 
 Nothing has reached the client before `answering`: until then a failed attempt may be repeated elsewhere.
 Afterwards a failure is told in the stream, in the form of the API family, and never looks like an end.
@@ -22,13 +22,14 @@ from gateway.errors import (
     RateLimited,
     Unavailable,
     UpstreamFailed,
+    UpstreamTimeout,
 )
 from gateway.relay.accounting import ITL_BUCKETS, AccessRecord, Histogram, Series
 from gateway.relay.attempt import Attempt
 from gateway.relay.call import Call
 from gateway.relay.framing import LAST_CHUNK, ChunkedReader, Framing, chunk
 from gateway.relay.heads import error_response, response_head
-from gateway.relay.sse import PING, USAGE_KEY, Usage, ends_stream, error_event
+from gateway.relay.sse import PING, USAGE_KEY, Usage, error_event, has_end, has_error
 from gateway.relay.upstream import ResponseHead, UpstreamConnection
 from gateway.relay.waiting import RoomFull
 from gateway.routing.assignment import NoWorkerError, Outcome, UnknownPolicyError
@@ -49,8 +50,8 @@ class State(IntEnum):
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.ADMITTED: frozenset({State.QUEUED, State.ROUTED, State.DONE}),
     State.QUEUED: frozenset({State.ROUTED, State.DONE}),
-    State.ROUTED: frozenset({State.SENT, State.ROUTED, State.QUEUED, State.DONE}),
-    State.SENT: frozenset({State.ANSWERING, State.ROUTED, State.QUEUED, State.DONE}),
+    State.ROUTED: frozenset({State.SENT, State.ROUTED, State.DONE}),
+    State.SENT: frozenset({State.ANSWERING, State.ROUTED, State.DONE}),
     State.ANSWERING: frozenset({State.DONE}),
     State.DONE: frozenset(),
 }
@@ -59,8 +60,6 @@ ADMITTED, QUEUED, ROUTED, SENT, ANSWERING, DONE = State
 
 _PING_CHUNK = chunk(PING)
 _TAIL_BYTES = 64 * 1024
-_STREAM_FAMILIES = frozenset({"chat", "completions", "responses", "messages"})
-"""Families whose streams have an end marker, so that a missing one is a failure."""
 
 
 class IllegalTransition(RuntimeError):
@@ -235,7 +234,10 @@ class Exchange:
 
     def attempt_answered(self, attempt: Attempt, head: ResponseHead) -> None:
         """The head came. A status that another worker may do better is not shown if another may be asked."""
-        if head.status in self.relay.settings.retries.statuses and self._may_retry():
+        if head.status not in self.relay.settings.retries.statuses or self._left_to_other(attempt):
+            return
+        if self._may_retry(attempt):
+            self.last_error = UpstreamFailed(f"worker {attempt.worker.id} answered with status {head.status}")
             self._attempt_over(attempt)
             self._again("status")
 
@@ -244,27 +246,36 @@ class Exchange:
         if attempt is self._winner:
             self._break_off(UpstreamFailed(message), "worker_gone")
             return
-        self.last_error = UpstreamFailed(message)
-        other = self.hedge if attempt is self.attempt else self.attempt
+        self.last_error = UpstreamTimeout(message) if cause == "timeout" else UpstreamFailed(message)
+        if self._left_to_other(attempt):
+            return
+        may_retry = self._may_retry(attempt)
         self._attempt_over(attempt)
-        if other is not None and other.open:
-            self.attempt, self.hedge = other, None
-            if self.state is ROUTED and other.sent_at:
-                self._to(SENT)
-        elif self._may_retry():
+        if may_retry:
             self._again(cause)
         else:
-            self.fail(self.last_error, "worker_gone")
+            self.fail(self.last_error, "timeout_connect" if cause == "timeout" else "worker_gone")
+
+    def _left_to_other(self, attempt: Attempt) -> bool:
+        """If two attempts run, end `attempt` and let the other one go on."""
+        other = self.hedge if attempt is self.attempt else self.attempt
+        if other is None:
+            return False
+        self._attempt_over(attempt)
+        self.attempt, self.hedge = other, None
+        if self.state is ROUTED and other.sent_at:
+            self._to(SENT)
+        return True
 
     def _attempt_over(self, attempt: Attempt) -> None:
         self.failed_on |= {attempt.worker.id}
         attempt.close("failed", self.relay.now())
 
-    def _may_retry(self) -> bool:
+    def _may_retry(self, failed: Attempt) -> bool:
         relay = self.relay
         if self.attempts >= relay.settings.retries.attempts or self.state > SENT or relay.draining:
             return False
-        if not relay.can_serve(self.call.model, self.failed_on):
+        if not relay.can_serve(self.call.model, self.failed_on | {failed.worker.id}):
             return False
         if not relay.budget.take(relay.now()):
             relay.accounting.retries_denied += 1
@@ -277,10 +288,11 @@ class Exchange:
 
     # the answer
 
-    def answer_with(self, attempt: Attempt) -> None:
+    def answer_with(self, attempt: Attempt, *, content: bool = True) -> None:
         """`attempt` has something to show: from here on it is the answer, and nothing is repeated.
 
-        The head waits for what follows it, to be written with it in one system call.
+        Without `content` that is only the head, shown early to keep the client patient. It is written
+        together with what follows it, in one system call.
         """
         relay = self.relay
         now = relay.now()
@@ -296,8 +308,9 @@ class Exchange:
         if self.state is ROUTED:
             self._to(SENT)
         self._to(ANSWERING)
-        attempt.assignment.first_byte(now)
-        self._first = self.last_activity = now
+        self.last_activity = now
+        if content:
+            self._content_began(now)
         self.status = head.status
         self._series = series = relay.accounting.of(attempt.worker.id, self.call.model)
         self._itl = series.itl
@@ -317,6 +330,19 @@ class Exchange:
             self._server_timing(now),
         )
         self._prefix = response_head(head, extra, client.http11, client.keep_alive)
+        if self.stalled_since and attempt.connection is not None:
+            attempt.connection.transport.pause_reading()
+
+    def _content_began(self, now: float) -> None:
+        winner = self._winner
+        assert winner is not None
+        self._first = now
+        winner.assignment.first_byte(now)
+
+    @property
+    def awaits_content(self) -> bool:
+        """Has the worker sent no more than the head of its answer?"""
+        return not self._first
 
     def hedge_now(self) -> None:
         """The first byte is late: ask a second worker, if there is one and the budget allows it."""
@@ -369,6 +395,8 @@ class Exchange:
             itl = self._itl
             itl.counts[bisect_left(ITL_BUCKETS, gap)] += 1
             itl.total += gap
+        elif not self._first:
+            self._content_began(now)
         self.events += 1
         self.last_activity = now
         self._previous = self._last
@@ -391,6 +419,12 @@ class Exchange:
             payload = chunk(payload)
         self._write(payload)
 
+    def on_unfinished(self, payload: bytes) -> None:
+        """Passed on if only its blank line is missing; else dropped, as SSE clients do, since what comes
+        next, an error event, must not be glued to it."""
+        if self.status != 200 or has_end(self.call.family, payload + b"\n"):
+            self.on_events(chunk(payload))
+
     def _write(self, data: bytes) -> None:
         if self._prefix:
             data, self._prefix = self._prefix + data, b""
@@ -399,16 +433,16 @@ class Exchange:
     def on_end(self) -> None:
         winner = self._winner
         assert winner is not None and winner.head is not None
-        if winner.head.events and winner.head.status == 200 and self.call.family in _STREAM_FAMILIES:
+        if winner.head.events and winner.head.status == 200:
             tail = self._previous + self._last
-            if not ends_stream(tail):
+            if not has_end(self.call.family, tail):
                 self._release_connection()
                 self._break_off(
                     UpstreamFailed(f"worker {winner.worker.id} ended the stream without an end marker"),
                     "bad_response",
                 )
                 return
-            end = "worker_error" if b'data: {"error":' in tail else "ok"
+            end = "worker_error" if has_error(tail) else "ok"
         else:
             end = "ok" if winner.head.status < 500 else "worker_error"
         if self._framing is Framing.CHUNKED and self._dechunk is None:

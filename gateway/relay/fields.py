@@ -26,11 +26,21 @@ _NOT_SENT_ON = HOP_BY_HOP | {
     b"content-length",
     b"expect",
     b"host",
+    b"origin",
     b"x-api-key",
     b"x-request-id",
 }
 """Request fields that are ours or between us and the client. Workers are asked for identity encoding."""
-_NOT_SENT_BACK = HOP_BY_HOP | {b"content-length", b"x-request-id", b"server"}
+_NOT_SENT_BACK = HOP_BY_HOP | {
+    b"access-control-allow-credentials",
+    b"access-control-allow-origin",
+    b"access-control-expose-headers",
+    b"content-length",
+    b"server",
+    b"x-accel-buffering",
+    b"x-request-id",
+}
+"""Fields of an answer that are ours to say: framing, the request's id, and who may read it in a browser."""
 
 _STATUS_LINES = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in HTTPStatus}
 

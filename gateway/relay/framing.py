@@ -31,17 +31,13 @@ LAST_CHUNK = b"0\r\n\r\n"
 def whole_chunk(data: bytes) -> bool:
     """Is `data` exactly one chunk whose payload ends an SSE event (`...\\n\\n`)?
 
-    False says nothing: the reader decides then. A chunk extension makes it False.
+    False says nothing: the reader decides then. A chunk extension makes it False. Comparing with the size as
+    servers write it is cheaper than `int(.., 16)`, and takes no sign, blank or underscore.
     """
     if data[-4:] != b"\n\n\r\n":
         return False
     end = data.find(b"\r\n", 1, 10)
-    if end < 0:
-        return False
-    try:
-        return int(data[:end], 16) == len(data) - end - 4
-    except ValueError:
-        return False
+    return end > 0 and data[:end] == b"%x" % (len(data) - end - 4)
 
 
 def parse_chunk_size(line: bytes) -> int:

@@ -4,7 +4,8 @@ A uvicorn HTTP protocol (`uvicorn.Config(http=...)`): what it does not take itse
 it extends, so control plane, WebSockets and TLS work as in any uvicorn server.
 
 Requests that are pipelined are answered in order: while one is in progress, later ones are written down as
-bytes and parsed again when their turn comes, and no more is read from the client than one read ahead.
+bytes and parsed again when their turn comes. Reading pauses once a bounded number of bytes waits, so that a
+client that leaves is noticed as long as it has not pipelined more than that.
 """
 
 from __future__ import annotations
@@ -65,11 +66,15 @@ class Front(HttpToolsProtocol):
         """Why the request being read will not be served; its body is thrown away."""
         self._body: bytes | bytearray = b""
         self._head_bytes = -1
-        """Bytes of the head being read, -1 outside of heads."""
+        """Bytes of the head being read in earlier reads, -1 outside of heads."""
+        self._arrived = 0
+        """Bytes of the read that is being parsed."""
         self._overdue: asyncio.TimerHandle | None = None
-        self._later: list[bytes] | None = None
-        """Parts of the pipelined request that is being written down."""
+        self._later: bytearray | None = None
+        """Body of the pipelined request that is being written down."""
+        self._later_head = b""
         self._backlog: deque[bytes] = deque()
+        self._backlog_bytes = 0
         self._deaf = False
         """What still comes from the client is thrown away: the connection ends after this answer."""
 
@@ -94,11 +99,7 @@ class Front(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
-        self.idle_since = 0.0
-        if self.timeout_keep_alive_task is not None:
-            self._unset_keepalive_if_required()
-        if self._head_bytes >= 0:
-            self._head_bytes += len(data)
+        self._arrived = len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
@@ -109,19 +110,24 @@ class Front(HttpToolsProtocol):
             self._malformed(f"Malformed HTTP request: {error}.")
             return
         except httptools.HttpParserUpgrade:
-            if self._should_upgrade() and not self._relaying:
+            if self.parser.get_method() == b"GET" and not self.is_busy and self._should_upgrade():
                 self.handle_websocket_upgrade()
             else:
-                self._deaf = True
+                # What follows would be in the other protocol.
+                self._stop_listening()
+                if self.cycle is not None:
+                    self.cycle.keep_alive = False
             return
-        if self._head_bytes > self.limits.header_bytes:
-            self._refuse_now(
-                HeaderTooLarge(f"The request's head is longer than {self.limits.header_bytes} bytes.")
-            )
-        elif self._overdue is None and (self._head_bytes >= 0 or self._family is not None):
-            self._set_overdue(
-                self.limits.header_seconds if self._head_bytes >= 0 else self.limits.body_seconds
-            )
+        if self._deaf:
+            return
+        if self._head_bytes >= 0:
+            self._head_bytes += len(data)
+            if self._head_bytes > self.limits.header_bytes:
+                self._refuse_now(self._head_too_large())
+            elif self._overdue is None:
+                self._set_overdue(self.limits.header_seconds)
+        elif self._overdue is None and (self._family is not None or self._later is not None):
+            self._set_overdue(self.limits.body_seconds)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -136,24 +142,37 @@ class Front(HttpToolsProtocol):
     # httptools callbacks
 
     def on_message_begin(self) -> None:
+        self.idle_since = 0.0
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
         self._head_bytes = 0
         self.url = b""
         self.headers = []
-        self.expect_100_continue = False
-        self._later = [] if self.is_busy else None
+        self.fields = {}
+        self._later = bytearray() if self.is_busy else None
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
+        if self._head_bytes >= 0:  # else it is a trailer: these are dropped, as RFC 9110 section 6.5.1 allows
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
+        if self._deaf:
+            return
+        head_bytes = self._head_bytes + self._arrived
         self._head_bytes = -1
         self._cancel_overdue()
+        if head_bytes > self.limits.header_bytes and self._is_head_too_large():
+            self._family = None
+            self._refuse_now(self._head_too_large())
+            return
         method = self.parser.get_method()
         if self._later is not None:
             self._write_down_head(method)
             return
         self.fields = fields = dict(self.headers)
         self.expect_100_continue = fields.get(b"expect", b"").lower() == b"100-continue"
+        if self.url[:1] != b"/":
+            self._take_origin_form()
         family = FAMILIES.get(self.url.partition(b"?")[0]) if method == b"POST" else None
         self._family = family
         if family is None:
@@ -178,13 +197,15 @@ class Front(HttpToolsProtocol):
             if self.expect_100_continue or isinstance(error, TooLarge):
                 self._refuse_now(error)
         else:
-            if self.expect_100_continue:
+            if self.expect_100_continue and self.http11:
                 self.transport.write(_CONTINUE)
 
     def on_body(self, body: bytes) -> None:
+        if self._deaf:
+            return
         if self._later is not None:
-            self._later.append(body)
-            if sum(map(len, self._later)) > self.limits.body_bytes:
+            self._later += body
+            if len(self._later) > self.limits.body_bytes:
                 self._stop_listening()
         elif self._family is None:
             super().on_body(body)
@@ -201,12 +222,14 @@ class Front(HttpToolsProtocol):
                 self._refuse_now(self._too_large())
 
     def on_message_complete(self) -> None:
+        if self._deaf:
+            return
         self._cancel_overdue()
         if self._later is not None:
             self._write_down_end()
         elif self._family is None:
             super().on_message_complete()
-        elif not self._deaf:
+        else:
             self._begin()
 
     # a relayed request
@@ -220,9 +243,20 @@ class Front(HttpToolsProtocol):
             or (self.cycle is not None and not self.cycle.response_complete)
         )
 
-    @property
-    def _relaying(self) -> bool:
-        return self._family is not None
+    def _take_origin_form(self) -> None:
+        """Requests may name their target by a whole URL (RFC 9112 section 3.2.2)."""
+        with contextlib.suppress(httptools.HttpParserInvalidURLError):
+            target = httptools.parse_url(self.url)
+            if target.schema is not None:
+                query = b"" if target.query is None else b"?" + target.query
+                self.url = (target.path or b"/") + query
+
+    def _is_head_too_large(self) -> bool:
+        lines = sum(len(name) + len(value) + 4 for name, value in self.headers)
+        return len(self.url) + lines > self.limits.header_bytes
+
+    def _head_too_large(self) -> HeaderTooLarge:
+        return HeaderTooLarge(f"The request's head is longer than {self.limits.header_bytes} bytes.")
 
     def _check_head(self) -> None:
         """What can be known before the body. Raises GatewayError."""
@@ -256,6 +290,8 @@ class Front(HttpToolsProtocol):
             return
         self.headers = []
         self.exchange = exchange = Exchange(relay, self, call, relay.now())
+        if self.flow.write_paused:  # by the answer before
+            exchange.client_paused()
         exchange.start()
 
     def _answer_headers(self) -> tuple[bytes, bytes]:
@@ -285,10 +321,10 @@ class Front(HttpToolsProtocol):
     def answered(self, keep_alive: bool) -> None:
         self.exchange = None
         self.server_state.total_requests += 1
+        self.idle_since = self.relay.now()
         if self._deaf or not keep_alive or self.relay.draining:
             self.transport.close()
             return
-        self.idle_since = self.relay.now()
         if self._backlog:
             self.loop.call_soon(self._replay)
 
@@ -319,7 +355,15 @@ class Front(HttpToolsProtocol):
         self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
     def _malformed(self, message: str) -> None:
-        if self.is_busy:
+        cycle = self.cycle
+        if self.exchange is None and cycle is not None and not cycle.response_complete and cycle.more_body:
+            # The body of a request to the control plane, which must not wait for its end.
+            self._deaf = True
+            if cycle.response_started:
+                self.transport.close()
+            else:
+                super().send_400_response(message)
+        elif self.is_busy:
             self._stop_listening()
         else:
             self._refuse_now(InvalidRequest(message, code="malformed_request"))
@@ -349,13 +393,14 @@ class Front(HttpToolsProtocol):
         self._refuse_now(RequestTimeout("The request did not arrive in time."))
 
     def close_if_idle(self, now: float) -> None:
-        """Called by a sweep: keep-alive ends after the limit."""
+        """Called by a sweep: keep-alive ends after the limit, and so does the wait for a client that does
+        not take the rest of its last answer."""
         if self.idle_since and now - self.idle_since > self.limits.keep_alive_seconds and not self.is_busy:
-            self.transport.close()
+            self.transport.abort()
 
     def shutdown(self) -> None:
-        """uvicorn stops: close when idle, else after the answer in progress."""
-        if self.exchange is not None or self._backlog:
+        """uvicorn stops: close when idle, else after the answer to what is being read or answered."""
+        if self.exchange is not None or self._backlog or self._head_bytes >= 0 or self._family is not None:
             self.keep_alive = False
         else:
             super().shutdown()
@@ -369,9 +414,14 @@ class Front(HttpToolsProtocol):
         self.url = url
         self.headers = self.scope["headers"] = headers
         self.expect_100_continue = expects
-        super().on_headers_complete()
+        try:
+            super().on_headers_complete()
+        except (httptools.HttpParserInvalidURLError, UnicodeDecodeError):
+            self._refuse_now(InvalidRequest("The request's target is no path.", code="malformed_request"))
 
     def on_response_complete(self) -> None:
+        if self._deaf:
+            self.transport.close()
         super().on_response_complete()
         if self._backlog and not self.transport.is_closing():
             self.loop.call_soon(self._replay)
@@ -380,22 +430,25 @@ class Front(HttpToolsProtocol):
 
     def _write_down_head(self, method: bytes) -> None:
         """Write the head as bytes; the body will follow in one piece, so its framing fields are replaced."""
-        assert self._later is not None
+        if self.parser.should_upgrade():
+            self._stop_listening()
+            return
         version = self.parser.get_http_version().encode()
         lines = [method, b" ", self.url, b" HTTP/", version, b"\r\n"]
         for name, value in self.headers:
             if name not in (b"content-length", b"transfer-encoding", b"expect"):
                 lines += (name, b": ", value, b"\r\n")
-        self._later.append(b"".join(lines))
+        self._later_head = b"".join(lines)
 
     def _write_down_end(self) -> None:
-        assert self._later is not None
-        head, *body = self._later
-        self._later = None
-        length = sum(map(len, body))
-        framing = b"content-length: %d\r\n\r\n" % length if length else b"\r\n"
-        self._backlog.append(b"".join((head, framing, *body)))
-        self.flow.pause_reading()
+        body, self._later = self._later, None
+        assert body is not None
+        framing = b"content-length: %d\r\n\r\n" % len(body) if body else b"\r\n"
+        request = b"".join((self._later_head, framing, body))
+        self._backlog.append(request)
+        self._backlog_bytes += len(request)
+        if self._backlog_bytes > self.limits.stream_buffer_bytes:
+            self.flow.pause_reading()
         if self.exchange is None and (self.cycle is None or self.cycle.response_complete):
             self.loop.call_soon(self._replay)
 
@@ -406,18 +459,21 @@ class Front(HttpToolsProtocol):
             return
         live = (self.parser, self.url, self.headers, self.expect_100_continue, self._later, self._head_bytes)
         request = self._backlog.popleft()
+        self._backlog_bytes -= len(request)
         waiting, self._backlog = self._backlog, deque()
         self.parser = httptools.HttpRequestParser(self)
-        self.idle_since = 0.0
         try:
             self.parser.feed_data(request)
+        except httptools.HttpParserError as error:
+            log.exception("request parsing failed", exc_info=error)
+            self.transport.abort()
+            return
         finally:
             (self.parser, self.url, self.headers, self.expect_100_continue, self._later, self._head_bytes) = (
                 live
             )
             self._backlog = waiting
-        if self._backlog:
-            if self.exchange is None:
-                self.loop.call_soon(self._replay)
-        else:
+        if self._backlog_bytes <= self.limits.stream_buffer_bytes:
             self.flow.resume_reading()
+        if self._backlog and self.exchange is None:
+            self.loop.call_soon(self._replay)

@@ -23,13 +23,14 @@ class Pool:
     def __init__(self, loop: asyncio.AbstractEventLoop, event_limit: int) -> None:
         self._loop = loop
         self._event_limit = event_limit
-        self._idle: dict[str, deque[UpstreamConnection]] = {}
+        self._idle: dict[Worker, deque[UpstreamConnection]] = {}
+        """By the record, not its id: a worker that came back under another URL is another worker."""
         self._opening: set[asyncio.Task[None]] = set()
         self._tls: ssl.SSLContext | None = None
 
     def take(self, worker: Worker) -> UpstreamConnection | None:
         """An idle connection to `worker`, or None: then `open` one."""
-        idle = self._idle.get(worker.id)
+        idle = self._idle.get(worker)
         while idle:
             connection = idle.pop()
             if connection.alive and connection.generation == worker.generation:
@@ -48,7 +49,7 @@ class Pool:
     async def _connect(self, worker: Worker, opened: Opened) -> None:
         try:
             _, connection = await self._loop.create_connection(
-                lambda: UpstreamConnection(worker.id, worker.generation, self._event_limit),
+                lambda: UpstreamConnection(worker, self._event_limit),
                 worker.host,
                 worker.port,
                 ssl=self._tls_context() if worker.tls else None,
@@ -63,23 +64,26 @@ class Pool:
             connection.transport.close()
             return
         connection.idle_since = now
-        idle = self._idle.get(connection.worker_id)
+        worker = connection.worker
+        idle = self._idle.get(worker)
         if idle is None:
-            idle = self._idle[connection.worker_id] = deque()
+            idle = self._idle[worker] = deque()
         idle.append(connection)
 
     def sweep(self, now: float) -> None:
         """Close what has been idle for too long; drop what the worker closed."""
-        for idle in self._idle.values():
+        for worker, idle in list(self._idle.items()):
             while idle and (not idle[0].alive or now - idle[0].idle_since > IDLE_SECONDS):
                 connection = idle.popleft()
                 if connection.alive:
                     connection.abandon()
+            if not idle:
+                del self._idle[worker]
 
     def forget(self, event: Literal["joined", "left", "restarted"], worker: Worker) -> None:
         """Fleet listener: connections to a worker that left or was restarted lead nowhere."""
         if event != "joined":
-            for connection in self._idle.pop(worker.id, ()):
+            for connection in self._idle.pop(worker, ()):
                 if connection.alive:
                     connection.abandon()
 

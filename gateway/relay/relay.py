@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
+import structlog
+
 from gateway.errors import Unavailable
 from gateway.relay import deadlines
 from gateway.relay.accounting import AccessRecord, Accounting
@@ -21,6 +23,8 @@ from gateway.relay.settings import RelaySettings
 from gateway.relay.waiting import WaitingRoom
 from gateway.routing.assignment import Router
 from gateway.routing.fleet import Fleet, Worker
+
+log = structlog.get_logger(__name__)
 
 SWEEP_SECONDS = 0.2
 
@@ -176,7 +180,13 @@ class Relay:
         """Deadlines, breakers, idle connections, and places that became free by other ways."""
         self.breakers.tick(now)
         for exchange in list(self.exchanges):
-            deadlines.check(exchange, now)
+            try:
+                deadlines.check(exchange, now)
+            except Exception:
+                # One broken exchange must not stop the clock of all others.
+                log.exception("an exchange broke", request_id=exchange.call.request_id.decode("latin-1"))
+                exchange.client.abort()
+                exchange.client_gone("gateway_error")
         if self.hedge_delay is not None:
             self.hedge_delay.update()
         if len(self.waiting):

@@ -1,7 +1,7 @@
 """Server-sent events at the byte level: where events end, what a failure looks like, what usage they report.
 
-Nothing here decodes JSON per event. A JSON string cannot contain an unescaped quote, so the byte pattern
-`"usage":{` is a key wherever it occurs, whatever the model wrote.
+Nothing here decodes JSON per event. A JSON string contains neither an unescaped quote nor a line break, so
+the byte pattern `"usage":{` is a key, and a line `data: [DONE]` an end, whatever the model wrote.
 """
 
 from __future__ import annotations
@@ -17,10 +17,18 @@ PING = b": ping\n"
 """A comment of one line: with a blank line behind it, stock OpenAI clients fail on an event without data."""
 
 USAGE_KEY = b'"usage":{'
-_DONE = re.compile(rb"(?:^|\n)data: ?\[DONE\]\r?\n")
-_FINISH = re.compile(
-    rb'"(?:finish|stop)_reason": ?"|event: ?(?:message_stop|response\.(?:completed|incomplete|failed))'
-)
+_OPENAI_END = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\][\r\n]")
+_ENDS = {
+    "chat": _OPENAI_END,
+    "completions": _OPENAI_END,
+    "responses": re.compile(rb"(?:^|[\r\n])event: ?response\.(?:completed|incomplete|failed)[\r\n]"),
+    "messages": re.compile(rb"(?:^|[\r\n])event: ?message_stop[\r\n]"),
+}
+"""What the last events of a complete stream hold, by family; whatever else streams needs no end marker.
+
+Anchored to the start of a line: a line break in a JSON string is escaped, so no model can write one.
+"""
+_ERROR = re.compile(rb'(?:^|[\r\n])(?:data: ?\{"error":|event: ?(?:error|response\.failed)[\r\n])')
 _COUNT = re.compile(
     rb'"(prompt_tokens|input_tokens|completion_tokens|output_tokens|cached_tokens|cache_read_input_tokens)"'
     rb": ?(\d{1,12})"
@@ -68,9 +76,15 @@ def count_events(data: bytes) -> int:
     return data.count(b"\n\n") + data.count(b"\n\r\n")
 
 
-def ends_stream(tail: bytes) -> bool:
-    """Does the last piece of a stream show that the answer is complete ([DONE], a finish, a stop event)?"""
-    return _DONE.search(tail) is not None or _FINISH.search(tail) is not None
+def has_end(family: str, tail: bytes) -> bool:
+    """Do the last pieces of a stream of `family` show that the answer is complete, or why it is not?"""
+    marker = _ENDS.get(family)
+    return marker is None or marker.search(tail) is not None or has_error(tail)
+
+
+def has_error(tail: bytes) -> bool:
+    """Do the last pieces of a stream tell its client that the answer failed?"""
+    return _ERROR.search(tail) is not None
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ import httptools
 from gateway.relay.fields import Headers, passed_lines
 from gateway.relay.framing import ChunkedReader, Framing, FramingError, chunk, whole_chunk
 from gateway.relay.sse import EventSplitter, EventTooLong
+from gateway.routing.fleet import Worker
 
 HEAD_BYTES = 64 * 1024
 _JOIN_BYTES = 64 * 1024
@@ -41,6 +42,8 @@ class ResponseHead:
 _HEADS: dict[bytes, ResponseHead] = {}
 """Heads seen lately, by their bytes. Workers answer with few different ones, even with a date in them."""
 _HEADS_KEPT = 128
+_NONSENSE = (FramingError, EventTooLong, httptools.HttpParserError, httptools.HttpParserUpgrade)
+"""What reading a worker's bytes may raise."""
 
 
 class Receiver(Protocol):
@@ -53,6 +56,9 @@ class Receiver(Protocol):
 
     def on_body(self, payload: bytes) -> None:
         """Bytes of a body that is no event stream, without framing."""
+
+    def on_unfinished(self, payload: bytes) -> None:
+        """Bytes of an event that the end of its stream cut off; `on_end` follows."""
 
     def on_end(self) -> None: ...
 
@@ -100,6 +106,8 @@ def parse_head(raw: bytes) -> ResponseHead:
 
 def framing_of(status: int, headers: Headers) -> tuple[Framing, int]:
     """RFC 9112 section 6.3. httptools has refused repeated or contradicting lengths already."""
+    if status == 101:
+        raise FramingError("the worker switched protocols, which nobody asked for")
     if status in (204, 304) or status < 200:
         return Framing.NONE, 0
     length: int | None = None
@@ -133,12 +141,13 @@ class UpstreamConnection(asyncio.Protocol):
         "receiver",
         "transport",
         "used",
-        "worker_id",
+        "worker",
     )
 
-    def __init__(self, worker_id: str, generation: int, event_limit: int) -> None:
-        self.worker_id = worker_id
-        self.generation = generation
+    def __init__(self, worker: Worker, event_limit: int) -> None:
+        self.worker = worker
+        self.generation = worker.generation
+        """Of the worker that it leads to: a restarted one does not know it."""
         self.event_limit = event_limit
         self.receiver: Receiver | None = None
         self.transport: asyncio.Transport
@@ -171,14 +180,12 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             try:
                 self._read(data)
-            except (FramingError, EventTooLong, httptools.HttpParserError) as error:
+            except _NONSENSE as error:
                 self._lose(f"the worker's answer is malformed: {error}")
 
     def eof_received(self) -> bool:
-        receiver = self.receiver
-        if receiver is not None and self._framing is Framing.CLOSE:
-            self._flush_held(receiver)
-            self.alive = False
+        self.alive = False
+        if self.receiver is not None and self._framing is Framing.CLOSE:
             self._finish()
         return False
 
@@ -221,14 +228,12 @@ class UpstreamConnection(asyncio.Protocol):
             if rest is None or self.receiver is None:
                 return
             data = rest
-        receiver = self.receiver
         framing = self._framing
         if framing is Framing.CHUNKED:
             chunks = self._chunks
             assert chunks is not None
-            self._deliver(receiver, chunks.feed(data))
+            self._deliver(chunks.feed(data))
             if chunks.done:
-                self._flush_held(receiver)
                 self.alive = self.alive and not chunks.excess
                 self._finish()
             else:
@@ -239,12 +244,11 @@ class UpstreamConnection(asyncio.Protocol):
                 data = data[: self._remaining]
                 self.alive = False
             self._remaining -= len(data)
-            self._deliver(receiver, data)
+            self._deliver(data)
             if self._remaining == 0:
-                self._flush_held(receiver)
                 self._finish()
         elif framing is Framing.CLOSE:
-            self._deliver(receiver, data)
+            self._deliver(data)
         else:
             self.alive = self.alive and not data
             self._finish()
@@ -276,22 +280,22 @@ class UpstreamConnection(asyncio.Protocol):
         self.receiver.on_head(head)  # type: ignore[union-attr]
         return data
 
-    def _deliver(self, receiver: Receiver, payload: bytes) -> None:
+    def _deliver(self, payload: bytes) -> None:
         if not payload:
             return
+        receiver = self.receiver
+        assert receiver is not None
         splitter = self._splitter
         if splitter is None:
             receiver.on_body(payload)
         elif events := splitter.feed(payload):
             receiver.on_events(chunk(events))
 
-    def _flush_held(self, receiver: Receiver) -> None:
-        """The body ended: an unfinished last event is passed on as it is, as the worker sent it."""
-        if self._splitter is not None and self._splitter.held:
-            receiver.on_events(chunk(self._splitter.held))
-            self._splitter.held = b""
-
     def _finish(self) -> None:
+        """The answer is complete, unless delivering its last piece made the receiver abandon it."""
+        splitter = self._splitter
+        if splitter is not None and splitter.held and self.receiver is not None:
+            self.receiver.on_unfinished(splitter.held)
         receiver, self.receiver = self.receiver, None
         self._reset()
         if receiver is not None:

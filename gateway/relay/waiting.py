@@ -19,14 +19,18 @@ class RoomFull(Exception):
 class _Ticket(Generic[T]):
     rank: tuple[int, int]
     item: T | None = field(compare=False)
+    model: str = field(compare=False)
 
 
 class WaitingRoom(Generic[T]):
-    """One queue per model under a common bound. Leaving is O(1): the ticket stays and is skipped."""
+    """One queue per model under a common bound. Leaving costs O(1) on average: the ticket stays in its queue
+    until it comes to the front or half of the queue has left."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._queues: dict[str, list[_Ticket[T]]] = {}
+        self._left: dict[str, int] = {}
+        """Tickets per queue whose item has left."""
         self._tickets: dict[int, _Ticket[T]] = {}
         self._order = count()
 
@@ -37,7 +41,7 @@ class WaitingRoom(Generic[T]):
         """Raises RoomFull. Larger `priority` goes first."""
         if len(self._tickets) >= self._limit:
             raise RoomFull
-        ticket = _Ticket((-priority, next(self._order)), item)
+        ticket = _Ticket((-priority, next(self._order)), item, model)
         self._tickets[id(item)] = ticket
         heapq.heappush(self._queues.setdefault(model, []), ticket)
 
@@ -47,29 +51,44 @@ class WaitingRoom(Generic[T]):
         if ticket is None:
             return False
         ticket.item = None
+        model = ticket.model
+        self._left[model] = left = self._left.get(model, 0) + 1
+        queue = self._queues[model]
+        if 2 * left > len(queue):
+            self._keep(model, [ticket for ticket in queue if ticket.item is not None])
         return True
+
+    def _keep(self, model: str, tickets: list[_Ticket[T]]) -> None:
+        """Forget who has left the queue of `model`."""
+        self._left.pop(model, None)
+        if tickets:
+            heapq.heapify(tickets)
+            self._queues[model] = tickets
+        else:
+            del self._queues[model]
 
     def next(self, models: Iterable[str]) -> T | None:
         """Take out whoever is first for any of `models`."""
         best: list[_Ticket[T]] | None = None
         for model in models:
             queue = self._queues.get(model)
-            while queue and queue[0].item is None:
-                heapq.heappop(queue)
             if queue is None:
                 continue
-            if not queue:
-                del self._queues[model]
-            elif best is None or queue[0] < best[0]:
+            while queue[0].item is None:
+                heapq.heappop(queue)
+                self._left[model] -= 1
+            if best is None or queue[0] < best[0]:
                 best = queue
         if best is None:
             return None
-        item = heapq.heappop(best).item
+        ticket = heapq.heappop(best)
+        item = ticket.item
         assert item is not None
         del self._tickets[id(item)]
+        if 2 * self._left.get(ticket.model, 0) >= len(best):
+            self._keep(ticket.model, [other for other in best if other.item is not None])
         return item
 
     def waits_for(self, model: str) -> bool:
         """Does anybody wait for `model` (so that a newcomer may not overtake)?"""
-        queue = self._queues.get(model)
-        return bool(queue) and any(ticket.item is not None for ticket in queue or ())
+        return model in self._queues
