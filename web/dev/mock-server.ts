@@ -74,7 +74,7 @@ async function chat(request: IncomingMessage, response: ServerResponse): Promise
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",
     "x-sluice-worker": "w0",
-    "x-sluice-route": "prefix",
+    "x-sluice-route": "ttft:hit=96/120B,est=84ms",
   });
   await stream(response, script, body);
 }

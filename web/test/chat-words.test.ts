@@ -99,16 +99,21 @@ describe("words about an answer", () => {
   const stats = { ttftMs: 82.4, tokensPerSecond: 46.23, tokens: 128, counted: true, promptTokens: 120, cachedTokens: 96 };
 
   it("gives the figures in order", () => {
-    const source = { worker: "w0", route: "prefix" };
+    const source = { worker: "w0", route: "ttft:hit=96/120B,est=84ms" };
     expect(answerFacts(answer({ stats, source })).map(({ value }) => value)).toEqual([
       "82 ms to first token",
       "46.2 tok/s",
       "128 tokens",
       "96 of 120 cached",
       "worker w0",
-      "route prefix",
+      "route ttft",
       "m",
     ]);
+  });
+
+  it("keeps the reason of a route for who asks", () => {
+    const facts = answerFacts(answer({ source: { route: "ttft:hit=96/120B,est=84ms" } }));
+    expect(facts[0]).toEqual({ label: "Routing policy; hit=96/120B,est=84ms", value: "route ttft" });
   });
 
   it("leaves out what is not known, and says when it did not get a count", () => {

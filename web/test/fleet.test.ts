@@ -27,8 +27,8 @@ describe("the gate", () => {
     [READY, true],
     [LOADING, false],
     [{ status: "degraded", workers: [...LOADING.workers, ...READY.workers] }, true],
-    [{ status: "ok", workers: [] }, true],
-    [{ status: "loading", workers: [] }, false],
+    [{ status: "degraded", workers: [] }, false],
+    [{ ...READY, status: "draining" }, false],
   ])("of %j is open: %j", (health, open) => {
     expect(canServe(health)).toBe(open);
     expect(readGate({ kind: "known", health }).open).toBe(open);
@@ -45,13 +45,22 @@ describe("the gate", () => {
 
   it("is broken only when no worker is on its way", () => {
     const failed = { id: "w0", state: "failed", message: "no space left" };
-    const gate = readGate({ kind: "known", health: { status: "failed", workers: [failed] } });
+    const gate = readGate({ kind: "known", health: { status: "degraded", workers: [failed] } });
     expect(gate).toEqual({ open: false, broken: true, words: "Worker w0 did not start: no space left" });
     const both = [failed, { id: "w1", state: "starting" }];
     expect(readGate({ kind: "known", health: { status: "loading", workers: both } })).toMatchObject({
       broken: false,
       words: "Worker w1 is starting… (0 of 2 ready)",
     });
+  });
+
+  it("tells that the gateway goes away", () => {
+    const gate = readGate({ kind: "known", health: { ...READY, status: "draining" } });
+    expect(gate).toMatchObject({ broken: true, words: "The gateway is shutting down" });
+  });
+
+  it("does not call a worker a worker twice", () => {
+    expect(workerWords({ id: "worker-0", state: "ready" })).toBe("Worker-0 is ready");
   });
 
   it("has words for a state it has never heard of", () => {

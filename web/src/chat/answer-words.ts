@@ -1,3 +1,4 @@
+import { workerName } from "../fleet/words";
 import type { Answer, AnswerStats } from "./types";
 
 function duration(ms: number): string {
@@ -16,10 +17,16 @@ export interface Fact {
 /** The figures under an answer, in reading order; those that are not known are left out. */
 export function answerFacts({ stats, source, model }: Answer): Fact[] {
   const facts: Fact[] = stats && stats.tokens > 0 ? statFacts(stats) : [];
-  if (source?.worker) facts.push({ label: "Answered by", value: `worker ${source.worker}` });
-  if (source?.route) facts.push({ label: "Why this worker was chosen", value: `route ${source.route}` });
+  if (source?.worker) facts.push({ label: "Answered by", value: workerName(source.worker) });
+  if (source?.route) facts.push(routeFact(source.route));
   facts.push({ label: "Model", value: model });
   return facts;
+}
+
+/** A route is a policy and its reason, e.g. `ttft:hit=1792/2048B,est=84ms`; the reason is for who asks. */
+function routeFact(route: string): Fact {
+  const [policy = "", reason = ""] = route.split(/:(.*)/s);
+  return { label: reason === "" ? "Routing policy" : `Routing policy; ${reason}`, value: `route ${policy}` };
 }
 
 function statFacts(stats: AnswerStats): Fact[] {

@@ -39,10 +39,10 @@ function readWorker(value: unknown): WorkerHealth[] {
 
 /** Whether at least one worker can take a request now. */
 export function canServe(health: Health): boolean {
-  if (health.workers.length === 0) return health.status === "ok";
+  if (health.status === "draining") return false;
   return health.workers.some(isReady);
 }
 
 export function isReady(worker: WorkerHealth): boolean {
-  return worker.state === "ready" || worker.state === "ok";
+  return worker.state === "ready";
 }

@@ -23,19 +23,29 @@ const STATE_WORDS: Readonly<Record<string, string>> = {
   draining: "is finishing its last requests",
   stopped: "is stopped",
   failed: "did not start",
-  unhealthy: "does not answer",
   unreachable: "cannot be reached",
-  down: "is down",
+  failing: "fails too often",
 };
 
-const BROKEN: ReadonlySet<string> = new Set(["failed", "unhealthy", "unreachable", "down", "stopped"]);
+/** States that do not end by themselves, or not surely. */
+const BROKEN: ReadonlySet<string> = new Set(["stopped", "failed", "unreachable", "failing"]);
+
+export function isBroken(worker: WorkerHealth): boolean {
+  return BROKEN.has(worker.state);
+}
+
+/** "w0" is "worker w0"; an id such as "worker-0" says it already. */
+export function workerName(id: string): string {
+  return /^worker\b/i.test(id) ? id : `worker ${id}`;
+}
 
 /** One worker's state as a sentence, e.g. "Worker w0 is loading the model…". */
 export function workerWords(worker: WorkerHealth): string {
-  const name = `Worker ${worker.id}`;
+  const lower = workerName(worker.id);
+  const name = lower.charAt(0).toUpperCase() + lower.slice(1);
   if (isReady(worker)) return `${name} is ready`;
   const words = STATE_WORDS[worker.state] ?? `is ${worker.state}`;
-  const because = worker.message !== undefined && BROKEN.has(worker.state) ? `: ${worker.message}` : "";
+  const because = worker.message !== undefined && isBroken(worker) ? `: ${worker.message}` : "";
   return `${name} ${words}${because}`;
 }
 
@@ -54,13 +64,14 @@ export function readGate(view: GateView): Gate {
 
 function knownGate(health: Health): Gate {
   const { workers } = health;
+  if (health.status === "draining") return { open: false, broken: true, words: "The gateway is shutting down" };
   const ready = workers.filter(isReady).length;
   if (canServe(health)) {
     const words = workers.length > 1 ? `${ready} of ${workers.length} workers are ready` : "Ready";
     return { open: true, broken: false, words };
   }
-  const first = workers.find((worker) => !BROKEN.has(worker.state)) ?? workers[0];
+  const first = workers.find((worker) => !isBroken(worker)) ?? workers[0];
   if (!first) return { open: false, broken: false, words: "No worker has joined the gateway yet" };
   const others = workers.length > 1 ? ` (${ready} of ${workers.length} ready)` : "";
-  return { open: false, broken: workers.every(({ state }) => BROKEN.has(state)), words: workerWords(first) + others };
+  return { open: false, broken: workers.every(isBroken), words: workerWords(first) + others };
 }

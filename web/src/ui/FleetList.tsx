@@ -1,11 +1,11 @@
 import { isReady, type WorkerHealth } from "../fleet/health";
-import { readGate, workerWords } from "../fleet/words";
+import { isBroken, readGate, workerWords } from "../fleet/words";
 import { useFleet } from "./context";
 import { GateMark, type GatePosition } from "./GateMark";
 
 function positionOf(worker: WorkerHealth): GatePosition {
   if (isReady(worker)) return "open";
-  return worker.state === "failed" || worker.state === "down" ? "broken" : "shut";
+  return isBroken(worker) ? "broken" : "shut";
 }
 
 /** The workers behind the gateway, each as a gate. */
