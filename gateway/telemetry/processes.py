@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 WRITE_INTERVAL = 1.0
 STALE_AFTER = 10.0
-"""A file that was not renewed for so long belongs to a process that is gone or stuck: no gauges from it."""
+"""Seconds. A file that was not renewed for so long says nothing about now."""
 _PREFIX, _SUFFIX = "metrics-", ".msgpack"
 _FOLDED = f"{_PREFIX}ended{_SUFFIX}"
 
@@ -51,8 +51,7 @@ class ProcessFiles:
         with _locked(self._folder, fcntl.LOCK_SH):
             others = [snapshot for _, snapshot in self._read(self._folder)]
         now = time.time()
-        alive = [s if s.processes and now - s.taken < STALE_AFTER else s.without_gauges() for s in others]
-        return merge(own, alive)
+        return merge(own, (s if _counts_now(s, now) else s.without_gauges() for s in others))
 
     async def run(self) -> None:
         """Renew this process's file until cancelled."""
@@ -115,6 +114,10 @@ def _locked(folder: Path, how: int) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+def _counts_now(snapshot: Snapshot, now: float) -> bool:
+    return bool(snapshot.processes) and now - snapshot.taken < STALE_AFTER and _is_alive(snapshot.pid)
 
 
 def _is_alive(pid: int) -> bool:

@@ -15,6 +15,9 @@ from gateway.telemetry import processes
 from gateway.telemetry.processes import ProcessFiles, clear
 from gateway.telemetry.snapshot import HistogramData, Snapshot, Sources, merge, take
 
+FIRST, SECOND = os.getpid(), os.getppid()
+"""Two processes that are alive."""
+
 
 def busy(requests: int, in_flight: int) -> Sources:
     fleet = Fleet()
@@ -53,7 +56,7 @@ def test_alone_without_a_folder() -> None:
 
 
 def test_each_process_answers_for_all(tmp_path: Path) -> None:
-    first, second = process(tmp_path, busy(3, 1), 101), process(tmp_path, busy(4, 2), 102)
+    first, second = process(tmp_path, busy(3, 1), FIRST), process(tmp_path, busy(4, 2), SECOND)
     first.write()
     second.write()
     for files in (first, second):
@@ -63,33 +66,38 @@ def test_each_process_answers_for_all(tmp_path: Path) -> None:
         assert total.workers["w0"].health == {"unknown": 2}
         assert total.refusals == {"queue_full": 2}
         assert sum(total.series[0].ttft.counts) == 7
-        assert sorted(total.processes) == [101, 102]
+        assert sorted(total.processes) == sorted([FIRST, SECOND])
 
 
 def test_own_numbers_are_live(tmp_path: Path) -> None:
     source = busy(3, 0)
-    files = process(tmp_path, source, 101)
+    files = process(tmp_path, source, FIRST)
     files.write()
     source.accounting.of("w0", "small").ends["ok"] += 1
     assert requests(files.totals()) == 4
 
 
 def test_counters_of_an_ended_process_stay_and_its_gauges_go(tmp_path: Path) -> None:
-    first, second = process(tmp_path, busy(3, 1), 101), process(tmp_path, busy(4, 2), 102)
+    first, second = process(tmp_path, busy(3, 1), FIRST), process(tmp_path, busy(4, 2), SECOND)
     second.close()
     total = first.totals()
     assert requests(total) == 7
-    assert (total.active, total.workers["w0"].in_flight, total.processes) == (1, 1, [101])
+    assert (total.active, total.workers["w0"].in_flight, total.processes) == (1, 1, [FIRST])
 
 
-def test_gauges_of_a_process_that_died_without_a_word_go(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = process(tmp_path, busy(3, 1), 101), process(tmp_path, busy(4, 2), 102)
+def test_gauges_of_a_process_that_is_stuck_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = process(tmp_path, busy(3, 1), FIRST), process(tmp_path, busy(4, 2), SECOND)
     second.write()
     monkeypatch.setattr(processes, "STALE_AFTER", -1.0)
     total = first.totals()
-    assert (requests(total), total.active, total.processes) == (7, 1, [101])
+    assert (requests(total), total.active, total.processes) == (7, 1, [FIRST])
+
+
+def test_gauges_of_a_process_that_was_killed_go_at_once(tmp_path: Path) -> None:
+    first, second = process(tmp_path, busy(3, 1), FIRST), process(tmp_path, busy(4, 2), dead_pid())
+    second.write()
+    total = first.totals()
+    assert (requests(total), total.active, total.processes) == (7, 1, [FIRST])
 
 
 def test_files_of_the_dead_are_folded_into_one(tmp_path: Path) -> None:
@@ -106,15 +114,15 @@ def test_files_of_the_dead_are_folded_into_one(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
-    files = process(tmp_path, busy(3, 1), 101)
+    files = process(tmp_path, busy(3, 1), FIRST)
     (tmp_path / "metrics-9-9.msgpack").write_bytes(b"\xc1")
     assert requests(files.totals()) == 3
 
 
 def test_a_new_gateway_starts_from_nothing(tmp_path: Path) -> None:
-    process(tmp_path, busy(3, 1), 101).close()
+    process(tmp_path, busy(3, 1), FIRST).close()
     clear(tmp_path)
-    assert requests(process(tmp_path, busy(4, 1), 102).totals()) == 4
+    assert requests(process(tmp_path, busy(4, 1), SECOND).totals()) == 4
 
 
 def test_merging_changes_no_argument() -> None:
