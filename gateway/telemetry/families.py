@@ -8,7 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, get_args
 
 from gateway.routing.fleet import Breaker, Health
-from gateway.telemetry.snapshot import HistogramData, PolicyData, SeriesData, Snapshot, WorkerData
+from gateway.routing.kv_source import Status
+from gateway.telemetry.snapshot import KV_COUNTS, HistogramData, PolicyData, SeriesData, Snapshot, WorkerData
 
 Labels = tuple[str, ...]
 Samples = Iterable[tuple[Labels, float]]
@@ -82,6 +83,27 @@ def _states(
                     yield (worker, state), seen.get(state, 0)
 
     return samples
+
+
+def _live(field: str) -> Callable[[Snapshot], Samples]:
+    """A gauge of workers, of those that some live process has."""
+    return lambda snapshot: (
+        ((w,), getattr(data, field)) for w, data in snapshot.workers.items() if data.health
+    )
+
+
+def _kv_count(name: str) -> Callable[[Snapshot], Samples]:
+    assert name in KV_COUNTS
+    return lambda snapshot: (
+        ((worker,), data.kv_counts[name]) for worker, data in snapshot.workers.items() if data.kv_counts
+    )
+
+
+def _kv_joins(snapshot: Snapshot) -> Iterator[tuple[Labels, float]]:
+    for worker, data in snapshot.workers.items():
+        if data.kv_counts:
+            for result in ("joined", "ambiguous", "unmatched"):
+                yield (worker, result), data.kv_counts[result]
 
 
 _SERIES = ("worker", "model")
@@ -162,7 +184,7 @@ FAMILIES: tuple[Family, ...] = (
         "gauge",
         ("worker",),
         "Requests sent to a worker that have not ended.",
-        lambda s: (((worker,), data.in_flight) for worker, data in s.workers.items() if data.health),
+        _live("in_flight"),
     ),
     Family(
         "sluice_worker_health",
@@ -233,6 +255,69 @@ FAMILIES: tuple[Family, ...] = (
         ("policy",),
         "Of these, tokens that the chosen worker had in its prefix cache.",
         _per_policy("cached_tokens"),
+    ),
+    Family(
+        "sluice_cache_mirror_entries",
+        "gauge",
+        ("worker",),
+        "Prefixes that the router keeps in its mirror of the worker's prefix cache.",
+        _live("mirror_entries"),
+    ),
+    Family(
+        "sluice_cache_mirror_bytes",
+        "gauge",
+        ("worker",),
+        "Prompt bytes that the router takes to be in the worker's prefix cache.",
+        _live("mirror_bytes"),
+    ),
+    Family(
+        "sluice_kv_event_streams",
+        "gauge",
+        ("worker", "state"),
+        "Gateway processes whose subscription to the worker's KV events is in this state.",
+        _states(lambda w: w.kv_streams, get_args(Status)),
+    ),
+    Family(
+        "sluice_kv_event_blocks",
+        "gauge",
+        ("worker",),
+        "Blocks of the worker's cache that are known from its KV events.",
+        lambda s: (((worker,), data.kv_blocks) for worker, data in s.workers.items() if data.kv_streams),
+    ),
+    Family(
+        "sluice_kv_event_batches",
+        "counter",
+        ("worker",),
+        "Batches of KV events received.",
+        _kv_count("batches"),
+    ),
+    Family(
+        "sluice_kv_event_gaps",
+        "counter",
+        ("worker",),
+        "Gaps in their sequence numbers, replayed or not.",
+        _kv_count("gaps"),
+    ),
+    Family(
+        "sluice_kv_event_lost_batches",
+        "counter",
+        ("worker",),
+        "Batches that could not be replayed.",
+        _kv_count("lost_batches"),
+    ),
+    Family(
+        "sluice_kv_event_restarts",
+        "counter",
+        ("worker",),
+        "Streams that began anew, because the engine did.",
+        _kv_count("restarts"),
+    ),
+    Family(
+        "sluice_kv_event_joins",
+        "counter",
+        ("worker", "result"),
+        "Ended requests whose text was joined to the engine's blocks, or could not be.",
+        _kv_joins,
     ),
     Family(
         "sluice_access_log_dropped",

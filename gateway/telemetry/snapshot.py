@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -14,6 +14,8 @@ from gateway.relay.accounting import Accounting, Histogram, Series
 from gateway.relay.breaker import Breakers
 from gateway.routing.account import RoutingAccount
 from gateway.routing.fleet import Fleet
+from gateway.routing.kv_source import SourceReport
+from gateway.routing.state import WorkerState
 from gateway.telemetry.access_log import AccessLog
 
 K = TypeVar("K")
@@ -62,6 +64,20 @@ class WorkerData(msgspec.Struct, array_like=True):
     breaker: dict[str, int]
     opened: int
     """How often breakers have opened."""
+    mirror_entries: int = 0
+    mirror_bytes: int = 0
+    kv_streams: dict[str, int] = {}
+    """State of the subscription to KV events -> processes that have it in this state."""
+    kv_blocks: int = 0
+    kv_counts: dict[str, int] = {}
+    """By KV_COUNTS, whose fields are those of `kv_source.SourceReport`."""
+
+    def counters(self) -> WorkerData:
+        """Without what is true of a live process only."""
+        return WorkerData(0, {}, {}, self.opened, kv_counts=self.kv_counts)
+
+
+KV_COUNTS = ("batches", "gaps", "lost_batches", "restarts", "joined", "ambiguous", "unmatched")
 
 
 class PolicyData(msgspec.Struct, array_like=True):
@@ -99,9 +115,7 @@ class Snapshot(msgspec.Struct):
 
     def without_gauges(self) -> Snapshot:
         """What stays of a process that has ended."""
-        workers = {
-            worker: WorkerData(0, {}, {}, data.opened) for worker, data in self.workers.items() if data.opened
-        }
+        workers = {worker: data.counters() for worker, data in self.workers.items()}
         return msgspec.structs.replace(self, workers=workers, queued=0, active=0, processes=[])
 
 
@@ -114,12 +128,15 @@ class Sources:
     breakers: Breakers | None = None
     routing: RoutingAccount | None = None
     access_log: AccessLog | None = None
+    states: Callable[[], list[WorkerState]] | None = None
+    """`Router.states`."""
+    kv_reports: Callable[[], list[SourceReport]] | None = None
+    """`KVEventFollower.reports`."""
 
 
 def take(sources: Sources) -> Snapshot:
     """Copy the numbers of this process."""
     accounting = sources.accounting
-    opened = {b.worker.id: b.opened for b in sources.breakers} if sources.breakers is not None else {}
     policies = sources.routing.by_policy if sources.routing is not None else {}
     return Snapshot(
         pid=os.getpid(),
@@ -135,12 +152,7 @@ def take(sources: Sources) -> Snapshot:
             name: PolicyData(*(getattr(account, f) for f in PolicyData.__struct_fields__))
             for name, account in policies.items()
         },
-        workers={
-            worker.id: WorkerData(
-                worker.in_flight, {worker.health: 1}, {worker.breaker: 1}, opened.get(worker.id, 0)
-            )
-            for worker in sources.fleet
-        },
+        workers=_workers(sources),
         log_dropped=sources.access_log.dropped if sources.access_log is not None else 0,
         queued=accounting.queued,
         active=accounting.active,
@@ -170,10 +182,11 @@ def merge(first: Snapshot, others: Iterable[Snapshot]) -> Snapshot:
         for name, worker in other.workers.items():
             if name in total.workers:
                 known = total.workers[name]
-                known.in_flight += worker.in_flight
-                known.opened += worker.opened
-                _add_counts(known.health, worker.health)
-                _add_counts(known.breaker, worker.breaker)
+                _add_fields(
+                    known, worker, ("in_flight", "opened", "mirror_entries", "mirror_bytes", "kv_blocks")
+                )
+                for counts in ("health", "breaker", "kv_streams", "kv_counts"):
+                    _add_counts(getattr(known, counts), getattr(worker, counts))
             else:
                 total.workers[name] = _copy(worker)
         _add_fields(total, other, _PLAIN_COUNTS)
@@ -192,6 +205,22 @@ _SERIES_COUNTS = (
     "cached_tokens",
     "output_tokens",
 )
+
+
+def _workers(sources: Sources) -> dict[str, WorkerData]:
+    workers = {w.id: WorkerData(w.in_flight, {w.health: 1}, {w.breaker: 1}, 0) for w in sources.fleet}
+    for breaker in sources.breakers or ():
+        if (data := workers.get(breaker.worker.id)) is not None:
+            data.opened = breaker.opened
+    for state in sources.states() if sources.states is not None else ():
+        if (data := workers.get(state.worker.id)) is not None:
+            data.mirror_entries, data.mirror_bytes = len(state.cache), state.cache.used
+    for report in sources.kv_reports() if sources.kv_reports is not None else ():
+        if (data := workers.get(report.worker)) is not None:
+            data.kv_streams = {report.status: 1}
+            data.kv_blocks = report.blocks
+            data.kv_counts = {name: getattr(report, name) for name in KV_COUNTS}
+    return workers
 
 
 def _series(series: Series) -> SeriesData:

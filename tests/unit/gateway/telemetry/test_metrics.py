@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -12,6 +13,8 @@ from gateway.relay.breaker import Breakers
 from gateway.relay.settings import HealthChecks
 from gateway.routing.account import RoutingAccount
 from gateway.routing.fleet import Fleet
+from gateway.routing.kv_source import SourceReport
+from gateway.routing.router import Router
 from gateway.telemetry.families import FAMILIES, HISTOGRAMS
 from gateway.telemetry.metrics import Exposition
 from gateway.telemetry.snapshot import Sources, take
@@ -94,6 +97,23 @@ async def test_routing_numbers() -> None:
     samples = await scrape(source)
     assert samples["sluice_routing_absolute_error_seconds_total", (("policy", "ttft"),)] == 0.25
     assert samples["sluice_routed_cached_prompt_tokens_total", (("policy", "ttft"),)] == 60
+
+
+async def test_mirrors_and_kv_events() -> None:
+    source = sources()
+    router = Router(source.fleet)
+    source.states = router.states
+    report = SourceReport("w0", "tcp://h:1", "degraded", "", 7, 2, 1, 0, 16, 900, 30, 4, 3, 2)
+    source.kv_reports = lambda: [report, replace(report, worker="gone")]
+    samples = await scrape(source)
+    assert samples["sluice_cache_mirror_entries", (("worker", "w1"),)] == 0
+    assert samples["sluice_kv_event_streams", (("state", "degraded"), ("worker", "w0"))] == 1
+    assert samples["sluice_kv_event_streams", (("state", "live"), ("worker", "w0"))] == 0
+    assert samples["sluice_kv_event_blocks", (("worker", "w0"),)] == 900
+    assert samples["sluice_kv_event_lost_batches_total", (("worker", "w0"),)] == 1
+    assert samples["sluice_kv_event_joins_total", (("result", "ambiguous"), ("worker", "w0"))] == 3
+    assert ("sluice_kv_event_blocks", (("worker", "w1"),)) not in samples
+    assert ("sluice_kv_event_blocks", (("worker", "gone"),)) not in samples
 
 
 async def test_the_process_itself() -> None:
