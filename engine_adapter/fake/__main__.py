@@ -38,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--answer-tokens", type=int, default=64, help="length of an answer that max_tokens does not cut")
     add("--vocabulary", choices=sorted(_VOCABULARIES), default="words", help="`mixed` tries parsers")
     add("--seed", type=int, default=0, help="other seed, other answers")
+    add("--keep-alive", type=float, metavar="S", help="close connections idle so long; uvicorn's is 5")
     add("--record-requests", type=int, default=0, metavar="N", help="keep the last N for GET /fake/requests")
 
     timing = parser.add_argument_group("timing")
@@ -108,6 +109,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> FakeEngineConfig:
             seed=args.seed,
             answer_tokens=args.answer_tokens,
             vocabulary=_VOCABULARIES[args.vocabulary],
+            keep_alive_s=args.keep_alive,
             record_requests=args.record_requests,
         )
     except (ValueError, FaultError) as error:

@@ -121,6 +121,8 @@ class FakeEngineConfig:
     embedding_dimensions: int = 64
     prompt_tokens_details: bool = True
     """Report `cached_tokens`, as vLLM does with `--enable-prompt-tokens-details`."""
+    keep_alive_s: float | None = None
+    """Close connections that were idle so long, as uvicorn does after 5 s; None keeps them."""
     record_requests: int = 0
     """How many of the latest requests to keep with headers and body, for tests to look at."""
 

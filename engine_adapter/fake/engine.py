@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import time
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -39,6 +41,8 @@ class FakeEngine:
         self._control: asyncio.Server | None = None
         self._reopening: asyncio.TimerHandle | None = None
         self._listening: asyncio.Task[None] | None = None
+        self._sweeping: asyncio.TimerHandle | None = None
+        self._publisher: KVEventPublisher | None = None
         self._build()
 
     def _build(self) -> None:
@@ -46,6 +50,11 @@ class FakeEngine:
         events = config.kv_events
         self.stats = Stats()
         self.pool = None
+        if events is not None and self._publisher is not None:
+            # A restarted worker publishes where it did before.
+            events = replace(
+                events, endpoint=self._publisher.endpoint, replay_endpoint=self._publisher.replay_endpoint
+            )
         self._publisher = KVEventPublisher(events) if events is not None else None
         if config.prefix_cache is not None:
             self.pool = BlockPool(
@@ -112,14 +121,15 @@ class FakeEngine:
         self._port = _port_of(self._server)
         self._front.id_space = self._port
         self._apply_refusal()
+        self._sweep()
         return self.url
 
     async def stop(self) -> None:
         """Close the listeners and every connection; requests in flight die with them."""
-        for timer in (self._reopening, self._listening):
+        for timer in (self._reopening, self._listening, self._sweeping):
             if timer is not None:
                 timer.cancel()
-        self._reopening = self._listening = None
+        self._reopening = self._listening = self._sweeping = None
         servers = [server for server in (self._server, self._control) if server is not None]
         self._server = self._control = None
         for server in servers:
@@ -164,6 +174,17 @@ class FakeEngine:
         return await asyncio.get_running_loop().create_server(
             lambda: Connection(self._front, control=control), self.config.host, port, backlog=_BACKLOG
         )
+
+    def _sweep(self) -> None:
+        """Close idle connections, and look again before the next could be due."""
+        limit = self.config.keep_alive_s
+        if limit is None:
+            return
+        oldest = time.monotonic() - limit
+        for connection in list(self._front.connections):
+            if connection.current is None and connection.idle_since <= oldest:
+                connection.close()
+        self._sweeping = asyncio.get_running_loop().call_later(limit / 4, self._sweep)
 
     def _apply_refusal(self) -> None:
         """Close or open the listener as the faults in force want it."""

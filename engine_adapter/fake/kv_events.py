@@ -103,7 +103,7 @@ class KVEventPublisher:
             if socket is not None:
                 socket.close(linger=0)
         if self._context is not None:
-            self._context.term()
+            self._context.destroy(linger=0)
         self._router = self._pub = self._replayer = self._context = None
 
     def publish(self, events: Sequence[CacheEvent], timestamp: float) -> None:
