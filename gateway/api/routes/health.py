@@ -63,6 +63,9 @@ def routes(context: GatewayContext) -> APIRouter:
         """200 as long as the event loop turns."""
         return Response(b'{"status":"alive"}', media_type="application/json")
 
+    # Load balancers like to ask with HEAD; the API document need not say so.
+    for path, endpoint in (("/health", health), ("/ready", ready), ("/live", live)):
+        router.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
     return router
 
 

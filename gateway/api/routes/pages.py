@@ -70,7 +70,7 @@ def install(app: FastAPI, page: Path | None) -> None:
 
     for entry in sorted(page.iterdir()):
         if entry.is_dir():
-            app.mount(f"/{entry.name}", HashedFiles(directory=entry), name=entry.name)
+            app.mount(f"/{entry.name}", PageFiles(entry, hashed=entry.name == "assets"), name=entry.name)
         elif entry.name != "index.html":
             _file(app, f"/{entry.name}", entry)
     _file(app, "/", page / "index.html")
@@ -82,11 +82,15 @@ def _file(app: FastAPI, path: str, file: Path) -> None:
         return FileResponse(file, headers=PAGE_HEADERS | _REVALIDATE)
 
 
-class HashedFiles(StaticFiles):
-    """Files whose names change with their content, so that browsers may keep them for ever."""
+class PageFiles(StaticFiles):
+    """A folder of the page. Names that are `hashed` change with the content, so browsers keep them for ever."""
+
+    def __init__(self, folder: Path, *, hashed: bool) -> None:
+        super().__init__(directory=folder)
+        self._cache_control = _FOR_EVER if hashed else _REVALIDATE["cache-control"]
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
-        response.headers["cache-control"] = _FOR_EVER
+        response.headers["cache-control"] = self._cache_control
         response.headers["x-content-type-options"] = "nosniff"
         return response

@@ -16,6 +16,11 @@ async def test_alive_and_loading_while_no_worker_was_probed(visit: Any) -> None:
         assert body["status"] == "loading"
         assert [worker["id"] for worker in body["workers"]] == ["w0", "w1"]
         assert (await client.get("/live")).status_code == 200
+        assert [(await client.head(path)).status_code for path in ("/health", "/live", "/ready")] == [
+            200,
+            200,
+            503,
+        ]
         ready = await client.get("/ready")
         assert ready.status_code == 503
         assert ready.json()["status"] == "not_ready"

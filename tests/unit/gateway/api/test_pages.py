@@ -11,7 +11,9 @@ from gateway.api.context import GatewayContext
 @pytest.fixture
 def page(tmp_path: Path, context: GatewayContext) -> Path:
     folder = tmp_path / "dist"
-    (folder / "assets").mkdir(parents=True)
+    for name in ("assets", "icons"):
+        (folder / name).mkdir(parents=True)
+    (folder / "icons" / "a.svg").write_text("<svg/>")
     (folder / "index.html").write_text("<!doctype html><title>chat</title>")
     (folder / "favicon.svg").write_text("<svg/>")
     (folder / "assets" / "index-abc123.js").write_text("let a")
@@ -38,6 +40,7 @@ async def test_hashed_assets_are_kept_and_others_are_not(visit: Any, page: Path)
         assert (asset.text, asset.headers["x-content-type-options"]) == ("let a", "nosniff")
         assert "immutable" in asset.headers["cache-control"]
         assert (await client.get("/favicon.svg")).headers["cache-control"] == "no-cache"
+        assert (await client.get("/icons/a.svg")).headers["cache-control"] == "no-cache"
         tag = {"if-none-match": asset.headers["etag"]}
         assert (await client.get("/assets/index-abc123.js", headers=tag)).status_code == 304
 
