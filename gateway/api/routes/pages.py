@@ -83,7 +83,7 @@ def _file(app: FastAPI, path: str, file: Path) -> None:
 
 
 class PageFiles(StaticFiles):
-    """A folder of the page. Names that are `hashed` change with the content, so browsers keep them for ever."""
+    """A folder of the page. Names that are `hashed` change with the content: browsers keep them for ever."""
 
     def __init__(self, folder: Path, *, hashed: bool) -> None:
         super().__init__(directory=folder)
