@@ -1,7 +1,7 @@
 """Finds out which workers can serve: asks each of them for `/health`, and for `/v1/models` when it is new.
 
 Every worker has a task of its own, so that a slow one delays nobody. What a probe means is decided in
-`WorkerHealth`, which does no I/O.
+`worker_health`.
 """
 
 from __future__ import annotations
@@ -17,77 +17,20 @@ import httpx
 import orjson
 import structlog
 
-from engine_adapter.api import WorkerInfo
 from gateway.relay.breaker import Breakers
 from gateway.relay.membership import Membership
 from gateway.relay.settings import HealthChecks
+from gateway.relay.worker_health import ServedModel, WorkerHealth, explain
 from gateway.routing.fleet import Worker
 
 log = structlog.get_logger(__name__)
 
-FAST_INTERVAL = 0.25
-"""Seconds between probes of a worker that is not (safely) ready, so that it is used as soon as it can be."""
-FAST_FOR = 120.0
-"""Seconds after which a worker that stays down is probed at the ordinary interval."""
 WATCH_INTERVAL = 0.2
 """Seconds between two looks at the files and the breakers' clocks."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """One entry of a worker's `/v1/models`."""
-
-    name: str
-    max_model_len: int | None
-    root: str | None
-
-
 class NotAnEngineError(Exception):
     """It answers, but not as an OpenAI-compatible server does."""
-
-
-@dataclass(slots=True)
-class WorkerHealth:
-    """What the probes of one worker add up to: down after several failures in a row, up after one success."""
-
-    failures_to_unready: int
-    up: bool | None = None
-    """None until the first probe of this process is over."""
-    failures: int = 0
-    reason: str = "not probed yet"
-    changed: float = 0.0
-    """When `up` last changed."""
-    models: tuple[ServedModel, ...] = ()
-    """Empty until they are known; asked for again when the worker has been down."""
-
-    def succeeded(self, now: float) -> bool:
-        """True if the worker has just come up."""
-        came_up = self.up is not True
-        if came_up:
-            self.changed = now
-        self.up, self.failures, self.reason = True, 0, ""
-        return came_up
-
-    def failed(self, reason: str, now: float) -> bool:
-        """True if the worker has just gone down."""
-        self.failures += 1
-        self.reason = reason
-        if self.up is True and self.failures < self.failures_to_unready:
-            return False
-        went_down = self.up is not False
-        if went_down:
-            self.changed = now
-        self.up, self.models = False, ()
-        return went_down
-
-    def restarted(self, now: float) -> None:
-        self.up, self.failures, self.models, self.changed = None, 0, (), now
-        self.reason = "restarted, not probed yet"
-
-    def pause(self, interval: float, now: float) -> float:
-        """Seconds until the next probe."""
-        settled = not self.failures if self.up else now - self.changed >= FAST_FOR
-        return interval if settled else min(FAST_INTERVAL, interval)
 
 
 @dataclass(slots=True, eq=False)
@@ -300,40 +243,3 @@ def _served(answer: httpx.Response, worker: Worker) -> tuple[ServedModel, ...]:
     if not models:
         raise NotAnEngineError(f"serves no model: {url} is empty")
     return models
-
-
-def explain(error: Exception, worker: Worker, info: WorkerInfo | None, timeout: float) -> str:
-    """Why a probe failed, in words for a person; the supervisor's word goes before the socket's."""
-    if info is not None and info.state in ("starting", "backoff", "failed", "stopped"):
-        said = (
-            info.message
-            or {
-                "starting": "loading the model (process is up)",
-                "backoff": "its process died and will be started again",
-                "failed": "its process cannot be started",
-                "stopped": "its process was stopped",
-            }[info.state]
-        )
-        return f"{said}; see {info.log}" if info.log and info.state in ("backoff", "failed") else said
-    if isinstance(error, httpx.TimeoutException):
-        return f"does not answer at {worker.url} within {timeout:g} s"
-    if isinstance(error, httpx.RemoteProtocolError):
-        return f"does not answer in HTTP at {worker.url}: {error}"
-    return f"does not answer at {worker.url}: {_root_cause(error)}"
-
-
-def _root_cause(error: BaseException) -> str:
-    """The system's own words: httpx wraps them several times."""
-    seen: BaseException | None = error
-    last = error
-    while seen is not None:
-        if isinstance(seen, ConnectionRefusedError):
-            return "connection refused"
-        if isinstance(seen, ssl.SSLError):
-            return f"TLS: {seen.reason or seen}"
-        if isinstance(seen, OSError):
-            last = seen
-        seen = seen.__cause__ or seen.__context__
-    if isinstance(last, OSError) and last.strerror:
-        return last.strerror.lower()
-    return str(last) or type(last).__name__

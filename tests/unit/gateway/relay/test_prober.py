@@ -15,8 +15,9 @@ import structlog.testing
 from engine_adapter.api import WorkerInfo, write_fleet
 from gateway.relay.breaker import Breakers
 from gateway.relay.membership import Membership
-from gateway.relay.prober import FAST_FOR, FAST_INTERVAL, Prober, ServedModel, WorkerHealth
+from gateway.relay.prober import Prober
 from gateway.relay.settings import HealthChecks
+from gateway.relay.worker_health import FAST_FOR, FAST_INTERVAL, ServedModel, WorkerHealth
 from gateway.routing.fleet import Fleet, Worker
 
 SETTINGS = HealthChecks(interval=0.02, timeout=0.2, failures_to_unready=2)
