@@ -6,6 +6,7 @@ torch is imported inside the commands that run a model, so `--help` and measurin
 from __future__ import annotations
 
 import json
+import signal
 import time
 from pathlib import Path
 from typing import Annotated
@@ -48,6 +49,7 @@ def train(
     tokens: Annotated[float, typer.Option(help="Tokens to train on, over all resumes.")] = 40e6,
     minutes: Annotated[float, typer.Option(help="Stop this process after so long.")] = 180.0,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+    batch_tokens: Annotated[int, typer.Option(help="Tokens of a step.")] = 2560,
     seed: Annotated[int, typer.Option(help="Seed of weights and data.")] = 0,
     cooldown: Annotated[float, typer.Option(help="Share of the run over which the rate falls.")] = 0.3,
     parent: Annotated[
@@ -61,7 +63,14 @@ def train(
     from engine_adapter.demo.recipes import trainer_for
     from engine_adapter.demo.train import TrainSettings
 
-    settings = TrainSettings(seed=seed, tokens=tokens, minutes=minutes, threads=threads, cooldown=cooldown)
+    settings = TrainSettings(
+        seed=seed,
+        tokens=tokens,
+        minutes=minutes,
+        threads=threads,
+        cooldown=cooldown,
+        batch_tokens=batch_tokens,
+    )
 
     def log(line: str) -> None:
         typer.echo(f"{time.strftime('%H:%M:%S')} {line}")
@@ -71,6 +80,7 @@ def train(
     if state.is_file():
         trainer.resume(state)
         log(f"resumed at {trainer.progress.tokens / 1e6:.2f}M tokens")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     trainer.run(out)
 
 

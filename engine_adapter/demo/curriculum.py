@@ -67,16 +67,17 @@ def repeats(words: int) -> Maker:
 _EVERY = 10_000
 _PLAIN = Scope(phrasings=1)
 _RECALL = {"one_hop": 4.0, "brief": 1.0, "inverse": 1.0, "follow_up": 1.0, "not_stated": 1.0, "quote": 0.5}
+_FACTS = Mix(_RECALL, _PLAIN, filler=0.05, document_share=(0.3, 0.6))
 _FULL = Mix(ALL_TASKS)
 _LONG = Mix(ALL_TASKS, document_share=(0.4, 0.93))
 
 LESSONS = (
     Lesson("pairs", ((1, 192),), ((3, pairs(_EVERY, 32, 0.3)), (1, repeats(_EVERY))), 0.85, 2e6),
-    Lesson("triples", ((1, 192),), ((3, triples(_EVERY, 22, 20)), (1, pairs(_EVERY, 32, 0.3))), 0.8, 2e6),
+    Lesson("triples", ((1, 192),), ((3, triples(_EVERY, 22, 20)), (1, pairs(_EVERY, 32, 0.3))), 0.65, 2e6),
     Lesson(
         "facts",
         ((1, 256),),
-        ((5, chats(Mix(_RECALL, _PLAIN, filler=0.05))), (1, triples(_EVERY, 22, 24)), (0.3, talk(Scope()))),
+        ((6, chats(_FACTS)), (1, triples(_EVERY, 22, 24)), (0.8, talk(Scope()))),
         0.7,
         3e6,
     ),

@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from engine_adapter.demo.model import Layer, Llama
+from engine_adapter.demo.model import Layer, Llama, LlamaShape
 
 _EMBEDDING_STD = 0.1
 _SHARED = 0.6
@@ -44,6 +44,10 @@ def plant_recall(model: Llama, seed: int) -> None:
         )
     generator = torch.Generator().manual_seed(seed + 17)
     hidden, dim = shape.hidden_size, shape.head_dim
+    if not fits(shape):
+        raise ValueError(
+            f"planting needs more than {2 * dim} hidden dimensions and three layers; leave it out"
+        )
     with torch.no_grad():
         shared = torch.randn(hidden, generator=generator)
         table = model.embed.weight
@@ -65,6 +69,11 @@ def plant_recall(model: Llama, seed: int) -> None:
             _match(layer, read, write)
             _rows(layer, 2, 0).copy_(copied.T)
             _columns(layer, 0).copy_(_COPY * copied)
+
+
+def fits(shape: LlamaShape) -> bool:
+    """Whether a model is wide and deep enough to hold the circuit."""
+    return shape.hidden_size > 2 * shape.head_dim and shape.num_hidden_layers >= 3
 
 
 def _bases(direction: Tensor, dim: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

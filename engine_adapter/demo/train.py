@@ -18,7 +18,7 @@ from engine_adapter.demo.checkpoint import load_state, save_model, save_state
 from engine_adapter.demo.curriculum import LESSONS, Lesson
 from engine_adapter.demo.model import Llama, LlamaShape
 from engine_adapter.demo.muon import Muon
-from engine_adapter.demo.planting import plant_recall
+from engine_adapter.demo.planting import fits, plant_recall
 from engine_adapter.demo.rows import ANSWER, RECALLED, SILENT, TEXT, Row, RowWriter
 from engine_adapter.demo.tokenizer import twins
 
@@ -36,8 +36,8 @@ class TrainSettings:
     seed: int = 0
     tokens: float = 40e6
     minutes: float = float("inf")
-    batch_tokens: int = 4096
-    matrix_rate: float = 0.02
+    batch_tokens: int = 2560
+    matrix_rate: float = 0.003
     vector_rate: float = 2e-3
     warmup_steps: int = 60
     cooldown: float = 0.3
@@ -60,13 +60,14 @@ class Progress:
 
 
 def initial_model(shape: LlamaShape, tokenizer: Tokenizer, seed: int) -> Llama:
-    """A fresh model with a planted recall circuit.
+    """A fresh model, with a planted recall circuit if it has room for one.
 
     A word after a space and the same word without one start as near twins.
     """
     model = Llama(shape)
     model.initialise(seed)
-    plant_recall(model, seed)
+    if fits(shape):
+        plant_recall(model, seed)
     pairs = torch.tensor(twins(tokenizer))
     if len(pairs):
         with torch.no_grad():
@@ -134,27 +135,30 @@ class Trainer:
         self._started = time.monotonic()
 
     def run(self, out: Path) -> None:
-        """Train until the budget is spent, saving the state and the averaged model under `out`."""
+        """Train until the budget is spent or the run is interrupted, saving state and model under `out`."""
         settings, progress = self.settings, self.progress
         torch.set_num_threads(settings.threads)
         out.mkdir(parents=True, exist_ok=True)
         self._started = last_log = last_save = time.monotonic()
         loss_sum, steps, tokens_at_log = 0.0, 0, progress.tokens
-        while self._spent() < 1.0:
-            loss_sum += self._step()
-            steps += 1
-            now = time.monotonic()
-            if now - last_log > 10:
-                rate = (progress.tokens - tokens_at_log) / (now - last_log)
-                self.log(
-                    f"{self.lessons[progress.lesson].name:12} step {progress.step} "
-                    f"{progress.tokens / 1e6:.2f}M tokens "
-                    f"loss {loss_sum / steps:.3f} recalled {progress.accuracy:.3f} {rate:.0f} tokens/s"
-                )
-                last_log, tokens_at_log, loss_sum, steps = now, progress.tokens, 0.0, 0
-            if now - last_save > 60 * settings.save_minutes:
-                self.save(out)
-                last_save = now
+        try:
+            while self._spent() < 1.0:
+                loss_sum += self._step()
+                steps += 1
+                now = time.monotonic()
+                if now - last_log > 10:
+                    rate = (progress.tokens - tokens_at_log) / (now - last_log)
+                    self.log(
+                        f"{self.lessons[progress.lesson].name:12} step {progress.step} "
+                        f"{progress.tokens / 1e6:.2f}M tokens "
+                        f"loss {loss_sum / steps:.3f} recalled {progress.accuracy:.3f} {rate:.0f} tokens/s"
+                    )
+                    last_log, tokens_at_log, loss_sum, steps = now, progress.tokens, 0.0, 0
+                if now - last_save > 60 * settings.save_minutes:
+                    self.save(out)
+                    last_save = now
+        except KeyboardInterrupt:
+            self.log(f"stopped at {progress.tokens / 1e6:.2f}M tokens")
         self.save(out)
 
     def _spent(self) -> float:
