@@ -1,0 +1,86 @@
+"""Processes under measurement: started on a core of their own, read from /proc, ended with their children."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Process:
+    """A running command and its descendants."""
+
+    def __init__(self, command: Sequence[str], *, core: int, log: Path, cwd: Path | None = None) -> None:
+        self.log = log
+        self.started = time.monotonic()
+        with log.open("wb") as output:
+            self._popen = subprocess.Popen(
+                ["taskset", "-c", str(core), *command],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                cwd=cwd,
+            )
+
+    def cpu_seconds(self) -> float:
+        """User and system time spent so far, descendants included."""
+        return sum(sum(map(int, _stat(pid)[11:13])) for pid in self._tree()) / _TICKS
+
+    def rss_mb(self) -> float:
+        """Resident memory; pages shared between processes count in each."""
+        pages = 0
+        for pid in self._tree():
+            with contextlib.suppress(OSError):
+                pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        return pages * _PAGE / 1e6
+
+    def open_files(self) -> int:
+        count = 0
+        for pid in self._tree():
+            with contextlib.suppress(OSError):
+                count += len(os.listdir(f"/proc/{pid}/fd"))
+        return count
+
+    def wait_for(self, url: str, limit: float = 30.0) -> float:
+        """Seconds from the start until `url` answers 200. Raises RuntimeError with the log's end."""
+        while time.monotonic() - self.started < limit and self._popen.poll() is None:
+            with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=1) as answer:
+                if answer.status == 200:
+                    return time.monotonic() - self.started
+            time.sleep(0.01)
+        tail = self.log.read_bytes()[-500:].decode(errors="replace")
+        raise RuntimeError(f"{url} does not answer; the log ends:\n{tail}")
+
+    def stop(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._popen.pid, signal.SIGTERM)
+        try:
+            self._popen.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._popen.pid, signal.SIGKILL)
+            self._popen.wait()
+
+    def _tree(self) -> Iterator[int]:
+        todo = [self._popen.pid]
+        while todo:
+            pid = todo.pop()
+            yield pid
+            with contextlib.suppress(OSError):
+                for task in os.listdir(f"/proc/{pid}/task"):
+                    todo += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
+
+
+def _stat(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ["0"] * 13
