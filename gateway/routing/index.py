@@ -109,9 +109,21 @@ class CacheMirror:
                         resident[key] = size
                         self._used += size
                     resident.move_to_end(key)
-        deque(map(resident.move_to_end, islice(hashes, fresh, None)), maxlen=0)
+        try:
+            deque(map(resident.move_to_end, islice(hashes, fresh, None)), maxlen=0)
+        except KeyError:  # a shallower prefix was taken out by the engine's word, a deeper one was not
+            self._touch_each(prompt)
         if self._used > self.capacity or len(self) > self.max_entries:
             self._evict()
+
+    def _touch_each(self, prompt: Fingerprint) -> None:
+        for key, size in zip(prompt.hashes, self._sizes(prompt), strict=True):
+            if key not in self._resident:
+                self._resident[key] = size
+                self._used += size
+                self._ghosts_used -= self._ghosts.pop(key, 0)
+                self.lower.pop(key, None)
+            self._resident.move_to_end(key)
 
     @staticmethod
     def _sizes(prompt: Fingerprint) -> list[int]:

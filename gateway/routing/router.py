@@ -116,6 +116,15 @@ class Router:
         if (state := self._states.get(worker_id)) is not None:
             state.cache.know_capacity(int(tokens * self._applied_density))
 
+    def observe_load(self, worker_id: str, waiting: int, now: float) -> None:
+        """A worker says that `waiting` requests have no first token yet (vLLM: waiting and in prefill).
+
+        What exceeds this process's own is taken for other gateways' and counts as queue, until it would have
+        been worked off. Unknown ids are ignored.
+        """
+        if (state := self._states.get(worker_id)) is not None:
+            state.observe_waiting(waiting, now)
+
     def learn_density(self, prompt_bytes: int, prompt_tokens: int) -> None:
         """An engine counted the tokens of a prompt; cache sizes, which are in bytes, follow."""
         self._density.observe(prompt_bytes, prompt_tokens)

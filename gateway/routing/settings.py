@@ -27,7 +27,7 @@ class RoutingSettings:
     session_load_factor: float = 1.25
     """`session`: a worker takes at most this multiple of the mean load (consistent hashing, bounded load)."""
     prefix_load_factor: float = 1.5
-    """`prefix`, `prefix_exact`, `lora`: affinity yields where load exceeds 2 + this multiple of the mean."""
+    """`prefix`, `prefix_exact`, `lora`: affinity yields to a queue above 2 + this multiple of the mean."""
     lora_slots: int = 1
     """`lora`: adapters that a worker keeps on its device (vLLM's `--max-loras`)."""
     explain_records: int = 512

@@ -39,6 +39,10 @@ class ConfirmedCache(Protocol):
         """How many of the prompt's prefixes are there, counted from the shallowest."""
 
 
+MEAN_STEP = 0.1
+"""Weight of the latest prefill in a worker's mean."""
+
+
 class WorkerState:
     """Lives as long as the worker is a member; a request that outlives it ends on the record it began on."""
 
@@ -46,8 +50,10 @@ class WorkerState:
         "cache",
         "computed_bytes",
         "confirmed",
+        "_mean_service",
         "links",
         "load_prices",
+        "others_until",
         "queue",
         "recent_models",
         "speed",
@@ -62,6 +68,9 @@ class WorkerState:
         self.speed = WorkerSpeed()
         self.load_prices = LoadPrices()
         self.recent_models = RecentModels()
+        self.others_until = 0.0
+        """When the work that other gateways have queued here should be done, on the router's clock."""
+        self._mean_service = 0.0
         self.computed_bytes = 0
         """Prompt bytes sent here that were not thought to be cached, ever."""
         self.tells_hits = False
@@ -83,8 +92,14 @@ class WorkerState:
                 return Work(new, total - new, end_seen, loaded, tiers)
         return Work(total - cached, cached, end_seen)
 
+    def observe_waiting(self, waiting: int, now: float) -> None:
+        """See `Router.observe_load`."""
+        others = max(0, waiting - len(self.queue))
+        self.others_until = now + others * self._mean_service
+
     def learn(self, rates: PrefillRates, work: Work, seconds: float) -> None:
         """`work` took `seconds` of this worker's time."""
+        self._mean_service += MEAN_STEP * (seconds - self._mean_service)
         if work.loaded:
             computing = self.speed.factor * rates.by_byte
             spent_loading = (

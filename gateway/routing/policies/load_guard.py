@@ -1,4 +1,8 @@
-"""Which workers affinity may still choose: those whose load is not far above the mean."""
+"""Which workers affinity may still choose: those whose queue is not far above the mean.
+
+What counts is requests that wait for their first token. Requests in flight would hide a queue behind the many
+that decode.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,6 @@ def least_loaded(candidates: Sequence[WorkerState]) -> WorkerState:
 
 
 def not_overloaded(candidates: Sequence[WorkerState], load_factor: float) -> list[WorkerState]:
-    """Those with at most `load_factor` times the mean load plus SLACK_REQUESTS; never empty."""
-    most = load_factor * sum(s.worker.in_flight for s in candidates) / len(candidates) + SLACK_REQUESTS
-    return [s for s in candidates if s.worker.in_flight <= most]
+    """Those with at most `load_factor` times the mean queue plus SLACK_REQUESTS; never empty."""
+    most = load_factor * sum(len(s.queue) for s in candidates) / len(candidates) + SLACK_REQUESTS
+    return [s for s in candidates if len(s.queue) <= most]

@@ -41,6 +41,8 @@ class TimeToFirstToken:
             cost = state.queue.seconds(rates, speed, now) + foresight * speed * rates.seconds(
                 total - cached, cached
             )
+            if state.others_until > now:
+                cost += state.others_until - now
             load = state.computed_bytes
             if cost < best_cost or (cost == best_cost and load < best_load):
                 best, best_depth, best_cost, best_load = state, depth, cost, load

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.routing.fingerprint import Fingerprint, fingerprint
 from gateway.routing.index import ENTRY_BYTES, CacheMirror
+from gateway.routing.kv_blocks import DEVICE, HOST
 
 
 def prompt(text: str, size: int) -> Fingerprint:
@@ -108,18 +109,26 @@ def test_a_known_capacity_gives_way_to_evidence_but_never_by_more_than_half() ->
     assert cache.capacity == 50_000
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 12_000), st.booleans()), max_size=60))
-def test_bounds_hold_and_bytes_add_up(steps: list[tuple[int, int, bool]]) -> None:
+AFTERWARDS = st.sampled_from(["", "failed", "gone", "offloaded", "back"])
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 12_000), AFTERWARDS), max_size=60))
+def test_bounds_hold_and_bytes_add_up(steps: list[tuple[int, int, str]]) -> None:
+    """Whatever requests and the engine's own word do to the mirror, in any order."""
     cache = CacheMirror(16_384, 100)
-    for which, size, fails in steps:
+    for which, size, then in steps:
         request = prompt("abcdef"[which], size)
         depth = cache.depth(request)
         cache.touch(request, depth)
-        if fails:
+        if then == "failed":
             cache.forget(request, depth)
+        elif then and request.hashes:
+            tiers = {"gone": 0, "offloaded": HOST, "back": DEVICE}[then]
+            cache.correct(request.hashes[size % len(request.hashes)], 256, tiers)
         assert len(cache) <= 100
-        assert 0 <= cache.used <= 16_384
-        assert request.covered(cache.depth(request)) <= cache.used
+        assert 0 <= cache.used <= 16_384 + 256
+        if not any(step[2] in ("gone", "offloaded", "back") for step in steps):
+            assert request.covered(cache.depth(request)) <= cache.used
 
 
 def test_memory_of_a_full_index_is_within_its_bound() -> None:

@@ -100,7 +100,9 @@ def test_prefix_yields_to_load(make_fleet) -> None:
     fleet = make_fleet("a", "b")
     target = router(fleet, "prefix", prefix_load_factor=1.5)
     home = serve(target, ask("x"))
-    fleet.workers[home].in_flight = 20
+    while (waiting := target.assign(ask("x"), 0.0)).worker.id == home:
+        assert fleet.workers[home].in_flight < 10
+    waiting.finish(0.0, "aborted")
     routed = target.assign(ask("x"), 0.0)
     assert routed.worker.id != home
     assert routed.reason.endswith(",overloaded=1")
