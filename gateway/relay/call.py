@@ -152,7 +152,7 @@ class _Wishes(msgspec.Struct, gc=False):
     traceparent: str | None = None
 
     def read(self, fields: Mapping[bytes, bytes]) -> None:
-        for name in _WISH_HEADERS & fields.keys():
+        for name in sorted(_WISH_HEADERS & fields.keys()):  # our own session header wins over the common one
             value = fields[name]
             if name in _TIMEOUT_HEADERS:
                 self.timeouts = replace(self.timeouts, **{_TIMEOUT_HEADERS[name]: _seconds(name, value)})
@@ -189,11 +189,10 @@ def _seconds(name: bytes, value: bytes) -> float:
 
 
 def _integer(name: bytes, value: bytes) -> int:
-    try:
-        return int(value[:12])
-    except ValueError:
+    if len(value) > 12 or not value.removeprefix(b"-").isdigit():
         raise InvalidRequest(
             f"The header {name.decode()} must be an integer, not {value[:40].decode('latin-1')!r}.",
             code="invalid_header",
             param=name.decode(),
-        ) from None
+        )
+    return int(value)

@@ -65,6 +65,7 @@ class InferenceRequest(msgspec.Struct, gc=False):
     prompt: bytes
     """Raw JSON of the conversation, prompt or input."""
     priority: int
+    """Larger is more urgent."""
     max_tokens: int | None
 
     def route(self, model: str, session: str | None, policy: str | None) -> RouteRequest:
@@ -102,7 +103,8 @@ def parse(body: bytes | bytearray) -> InferenceRequest:
         fields.stream is True,
         head,
         bytes(memoryview(prompt)[:_ROUTED_BYTES]),
-        0 if fields.priority is _NONE else _integer(fields.priority) or 0,
+        # To vLLM a smaller number is more urgent.
+        0 if fields.priority is _NONE else -(_integer(fields.priority) or 0),
         None if limit is _NONE else _integer(limit),
     )
 

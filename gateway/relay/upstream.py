@@ -69,14 +69,19 @@ class Receiver(Protocol):
 class _HeadParser:
     """Callbacks of httptools for one response head."""
 
-    __slots__ = ("headers", "parser")
+    __slots__ = ("headers", "keep_alive", "parser")
 
     def __init__(self) -> None:
         self.headers: Headers = []
+        self.keep_alive = False
         self.parser = httptools.HttpResponseParser(self)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        # Asked here: where the body is empty, the parser has forgotten it once the head is read.
+        self.keep_alive = self.parser.should_keep_alive()
 
 
 def parse_head(raw: bytes) -> ResponseHead:
@@ -95,7 +100,7 @@ def parse_head(raw: bytes) -> ResponseHead:
         # An encoded stream cannot be read; it is relayed as any other body.
         fields.get(b"content-type", b"").startswith(b"text/event-stream")
         and b"content-encoding" not in fields,
-        framing is not Framing.CLOSE and parser.parser.should_keep_alive(),
+        framing is not Framing.CLOSE and parser.keep_alive,
         passed_lines(status, headers),
     )
     if len(_HEADS) >= _HEADS_KEPT:

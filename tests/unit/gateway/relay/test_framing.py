@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.relay.framing import LAST_CHUNK, ChunkedReader, FramingError, chunk, parse_chunk_size, whole_chunk
+from gateway.relay.framing import (
+    LAST_CHUNK,
+    ChunkedReader,
+    FramingError,
+    chunk,
+    parse_chunk_size,
+    whole_chunk,
+)
 
 BODIES = {
     "plain": (b"3\r\nabc\r\n5\r\ndefgh\r\n0\r\n\r\n", b"abcdefgh"),

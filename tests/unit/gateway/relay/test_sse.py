@@ -32,7 +32,13 @@ LINE_ENDS = {"LF": b"\n", "CRLF": b"\r\n"}
 
 @pytest.mark.parametrize("line_end", LINE_ENDS.values(), ids=LINE_ENDS)
 def test_every_cut_gives_whole_events(line_end: bytes) -> None:
-    blocks = [b"data: a\n\n", b"event: x\ndata: b\n\n", b": comment\n\n", b"data: c\ndata: d\n\n", b"data:\n\n"]
+    blocks = [
+        b"data: a\n\n",
+        b"event: x\ndata: b\n\n",
+        b": comment\n\n",
+        b"data: c\ndata: d\n\n",
+        b"data:\n\n",
+    ]
     wire = b"".join(blocks).replace(b"\n", line_end)
     for first in range(len(wire) + 1):
         for second in range(first, len(wire) + 1):
