@@ -24,8 +24,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line; its defaults are those of `FakeEngineConfig`."""
     parser = argparse.ArgumentParser(
         prog="python -m engine_adapter.fake",
-        description="A deterministic engine with vLLM's HTTP surface and no model. With no timing flags every "
-        "answer is immediate.",
+        description="A deterministic engine with vLLM's HTTP surface and no model. With no timing flags "
+        "every answer is immediate.",
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1")

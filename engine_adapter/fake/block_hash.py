@@ -72,7 +72,7 @@ def _encoded_blocks(prompt: Prompt, block_size: int, first: int, last: int) -> I
 
 
 class BlockHasher:
-    """Hashes the full blocks of a token sequence as vLLM does with `--prefix-caching-hash-algo sha256_cbor`."""
+    """Hashes full blocks as vLLM does with `--prefix-caching-hash-algo sha256_cbor`."""
 
     def __init__(self, block_size: int, seed: str) -> None:
         self.block_size = block_size

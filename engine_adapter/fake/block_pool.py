@@ -118,7 +118,7 @@ class BlockPool:
         hashes: list[bytes] = []
         self._hasher.extend(hashes, prompt, scope.lora_keys, scope.salt_keys)
         hits: list[Block] = []
-        # The last token is always computed, for its logits: a fully cached prompt hits all but its last block.
+        # The last token is always computed, for its logits: a fully cached prompt misses its last block.
         for digest in hashes[: max(0, prompt.count - 1) // self.block_size]:
             found = self._cached.get(digest)
             if found is None:

@@ -79,7 +79,7 @@ def _parts(parts: Iterable[Any], number: int) -> list[bytes]:
         elif part["type"] in _TEXT_PARTS and isinstance(part.get("text", part.get("refusal")), str):
             out.append(pad((part.get("text") or part.get("refusal") or "").encode("utf-8", "replace")))
         else:
-            # An image or a sound stands as its hash: equal media, equal tokens, at a length like a small image's.
+            # An image or a sound stands as its hash, 16 tokens: equal media, equal tokens.
             fingerprint = hashlib.sha256(orjson.dumps(part, option=orjson.OPT_SORT_KEYS)).hexdigest()
             out += (_MEDIA, fingerprint.encode())
     return out

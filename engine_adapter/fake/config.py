@@ -88,7 +88,7 @@ class KVEventsConfig:
     int_hashes: bool = True
     """Publish the low 64 bits of each hash, vLLM's default, instead of all 32 bytes."""
     lose_every: int = 0
-    """Do not send every N-th batch (it stays in the replay buffer, its sequence number is used up); 0 = never."""
+    """Keep every N-th batch from the wire, but not from replay: its sequence number is used up; 0 = never."""
     lazy_clear: bool = False
     """Publish `AllBlocksCleared` with the next batch, as an idle vLLM does, instead of at once."""
 

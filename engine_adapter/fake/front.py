@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections import deque
@@ -272,7 +273,7 @@ class Front:
     # Control
 
     def _report_stats(self, exchange: Exchange) -> None:
-        """The counters; with `?aborted=N&timeout=S` as soon as N requests were aborted, or after S seconds."""
+        """The counters; with `?aborted=N&timeout=S` once N requests were aborted, or after S seconds."""
         query = parse_qs(exchange.query)
         try:
             wanted = int(query.get("aborted", ["0"])[0])
@@ -286,12 +287,10 @@ class Front:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _report_later(self, exchange: Exchange, wanted: int, timeout: float) -> None:
-        try:
-            await self.stats.until(lambda stats: stats.aborted_total >= wanted, timeout)
-        except TimeoutError:
-            # The figures as they stand are the answer; the asker sees that there are too few.
-            pass
+    async def _report_later(self, exchange: Exchange, wanted: int, within: float) -> None:
+        # If it times out, the figures as they stand are the answer: the asker sees that there are too few.
+        with contextlib.suppress(TimeoutError):
+            await self.stats.until(lambda stats: stats.aborted_total >= wanted, within)
         if not exchange.done:
             exchange.reply(200, orjson.dumps(self._snapshot()))
 

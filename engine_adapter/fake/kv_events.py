@@ -146,7 +146,7 @@ class KVEventPublisher:
 
 
 async def _bind(socket: Any, endpoint: str) -> str:
-    """Bind, waiting for a predecessor on the same port to be gone, and return the endpoint with its real port."""
+    """Bind once a predecessor on the same port is gone; returns the endpoint with its real port."""
     for attempt in range(50):
         try:
             socket.bind(endpoint)

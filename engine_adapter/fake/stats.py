@@ -115,20 +115,20 @@ class Stats:
                 pending.append((predicate, future))
         self._waiters = pending
 
-    async def until(self, predicate: Callable[[Stats], bool], timeout: float = 5.0) -> None:
+    async def until(self, predicate: Callable[[Stats], bool], within: float = 5.0) -> None:
         """Return as soon as `predicate(stats)` holds.
 
-        Raises TimeoutError, with the figures as they stand, after `timeout` seconds.
+        Raises TimeoutError, with the figures as they stand, after `within` seconds.
         """
         if predicate(self):
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append((predicate, future))
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(within):
                 await future
         except TimeoutError:
-            raise TimeoutError(f"not so within {timeout} s; the engine reports {self.as_json()}") from None
+            raise TimeoutError(f"not so within {within} s; the engine reports {self.as_json()}") from None
 
     def as_json(self) -> dict[str, Any]:
         """The body of `GET /fake/stats`."""

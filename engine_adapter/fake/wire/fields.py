@@ -119,10 +119,10 @@ def check_length(config: FakeEngineConfig, prompt: Prompt, output_tokens: int = 
             param="input_tokens",
         )
     raise ApiError(
-        f"This model's maximum context length is {limit} tokens. However, you requested {output_tokens} output "
-        f"tokens and your prompt contains {prompt.count} input tokens, for a total of "
-        f"{prompt.count + output_tokens} tokens. Please reduce the length of the input prompt or the number of "
-        "requested output tokens.",
+        f"This model's maximum context length is {limit} tokens. However, you requested {output_tokens} "
+        f"output tokens and your prompt contains {prompt.count} input tokens, for a total of "
+        f"{prompt.count + output_tokens} tokens. Please reduce the length of the input prompt or the number "
+        "of requested output tokens.",
         param="input_tokens",
     )
 

@@ -30,7 +30,7 @@ class Rendering(Protocol):
         """Events sent with the headers, before the engine has run."""
 
     def step(self, index: int, cached: int) -> bytes:
-        """Events of token `index` of every choice; the first brings what precedes text, the last the finish."""
+        """Events of token `index` of every choice; the first opens the answer, the last finishes it."""
 
     def closing(self, cached: int) -> bytes:
         """Events after the last token."""

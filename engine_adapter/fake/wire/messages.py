@@ -218,6 +218,6 @@ def _event(kind: str, **content: Any) -> bytes:
 
 
 _DELTA = (
-    b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"type":"text_delta","text":"%b"},'
-    b'"index":0}\n\n'
+    b"event: content_block_delta\n"
+    b'data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"%b"},"index":0}\n\n'
 )

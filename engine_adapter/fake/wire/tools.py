@@ -80,8 +80,8 @@ def output_schema(body: Mapping[str, Any]) -> Any:
                 raise malformed(
                     "value_error",
                     "response_format",
-                    "Value error, When response_format type is 'json_schema', the 'json_schema' field must be "
-                    "provided.",
+                    "Value error, When response_format type is 'json_schema', the 'json_schema' field "
+                    "must be provided.",
                 )
             return wrapper.get("schema", True)
     return None
@@ -106,7 +106,7 @@ def compose(
     schema: Any = None,
     choice: str | None = None,
 ) -> list[Answer]:
-    """The `n` choices that answer `prompt`: a call of `function`, an instance of `schema`, `choice`, or words.
+    """The `n` choices that answer `prompt`: a `function` call, an instance of `schema`, `choice`, or words.
 
     Raises ApiError if a schema is beyond the fake engine.
     """

@@ -79,7 +79,7 @@ async def test_aborts_are_visible_over_http_without_polling(
 
 async def test_waiting_for_what_never_comes_says_how_things_stand(engine: FakeEngine) -> None:
     with pytest.raises(TimeoutError, match="'aborted_total': 0"):
-        await engine.stats.until(lambda stats: stats.aborted_total == 1, timeout=0.01)
+        await engine.stats.until(lambda stats: stats.aborted_total == 1, within=0.01)
 
 
 async def test_a_reader_that_stalls_parks_its_stream(
@@ -93,8 +93,9 @@ async def test_a_reader_that_stalls_parks_its_stream(
     transport.pause_reading()
     raw.post(CHAT, chat_body | fat)
     await engine.stats.until(lambda stats: stats.running == 1)
-    while not engine.running[0].parked:
-        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        while not engine.running[0].parked:  # noqa: ASYNC110 (the engine announces no such thing)
+            await asyncio.sleep(0)
     assert 0 < engine.running[0].emitted < 4000
     transport.resume_reading()
     received = bytearray()

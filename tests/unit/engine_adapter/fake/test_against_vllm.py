@@ -66,8 +66,18 @@ async def test_models_are_what_vllms_model_dumps(client: httpx.AsyncClient) -> N
 @pytest.mark.parametrize(
     ("path", "body", "module", "name"),
     [
-        ("/v1/chat/completions", CHAT, f"{ENTRY}.openai.chat_completion.protocol", "ChatCompletionStreamResponse"),
-        ("/v1/completions", {"prompt": "a"}, f"{ENTRY}.openai.completion.protocol", "CompletionStreamResponse"),
+        (
+            "/v1/chat/completions",
+            CHAT,
+            f"{ENTRY}.openai.chat_completion.protocol",
+            "ChatCompletionStreamResponse",
+        ),
+        (
+            "/v1/completions",
+            {"prompt": "a"},
+            f"{ENTRY}.openai.completion.protocol",
+            "CompletionStreamResponse",
+        ),
     ],
 )
 @pytest.mark.parametrize("usage", [{}, {"stream_options": {"include_usage": True}}])
@@ -116,7 +126,9 @@ def test_block_hashes_are_those_of_vllms_function() -> None:
     theirs, parent = [], None
     for number in range(prompt.count // 32):
         extra = lora + salt if number == 0 else lora
-        parent = utils.hash_block_tokens(sha256_cbor, parent, prompt.ids()[number * 32 : number * 32 + 32], extra)
+        parent = utils.hash_block_tokens(
+            sha256_cbor, parent, prompt.ids()[number * 32 : number * 32 + 32], extra
+        )
         theirs.append(parent)
     assert ours == theirs
     assert utils.maybe_convert_block_hash(theirs[0]) == int.from_bytes(ours[0][-8:], "big")

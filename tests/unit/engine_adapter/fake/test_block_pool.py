@@ -12,7 +12,9 @@ def make_pool(blocks: int, size: int = 4) -> BlockPool:
     return BlockPool(PrefixCacheConfig(num_blocks=blocks, block_size=size), record_events=True)
 
 
-def take(pool: BlockPool, prompt: Prompt, answer: tuple[str, ...] = (), scope: CacheScope = NO_SCOPE) -> Allocation:
+def take(
+    pool: BlockPool, prompt: Prompt, answer: tuple[str, ...] = (), scope: CacheScope = NO_SCOPE
+) -> Allocation:
     allocation = pool.allocate(prompt, scope, answer)
     assert allocation is not None
     return allocation
@@ -39,13 +41,13 @@ def test_the_last_token_is_always_computed() -> None:
 def test_stored_events_chain_and_carry_the_tokens() -> None:
     pool = make_pool(16)
     pool.free(take(pool, ids(*range(8))))
-    first, = pool.take_events()
+    (first,) = pool.take_events()
     assert isinstance(first, BlockStored)
     assert first.parent_block_hash is None
     assert first.token_ids == list(range(8))
     assert first.extra_keys == [None, None]
     pool.free(take(pool, ids(*range(8), *range(20, 24), 0)))
-    second, = pool.take_events()
+    (second,) = pool.take_events()
     assert isinstance(second, BlockStored)
     assert second.parent_block_hash == first.block_hashes[-1]
     assert second.token_ids == [20, 21, 22, 23]
@@ -129,7 +131,7 @@ def test_salt_and_adapter_keep_equal_prompts_apart() -> None:
 def test_events_show_extra_keys_untagged() -> None:
     pool = make_pool(8)
     take(pool, ids(*range(8)), scope=CacheScope("name", "/path", 1, "salt"))
-    event, = pool.take_events()
+    (event,) = pool.take_events()
     assert isinstance(event, BlockStored)
     assert event.extra_keys == [("name", "salt"), ("name",)]
     assert (event.lora_id, event.lora_name) == (1, "name")

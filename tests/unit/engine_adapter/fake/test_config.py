@@ -9,7 +9,15 @@ from urllib.request import urlopen
 
 import pytest
 
-from engine_adapter.fake import MIXED, FakeEngineConfig, Fault, KVEventsConfig, PrefixCacheConfig, ServedModel, Timing
+from engine_adapter.fake import (
+    MIXED,
+    FakeEngineConfig,
+    Fault,
+    KVEventsConfig,
+    PrefixCacheConfig,
+    ServedModel,
+    Timing,
+)
 from engine_adapter.fake.__main__ import parse_args
 
 
@@ -43,9 +51,38 @@ def test_the_context_is_what_the_cache_holds() -> None:
 
 def test_flags_become_the_config() -> None:
     config = parse_args(
-        "--port 0 --control-port 0 --model a --model b --lora ad=/lora --max-num-seqs 8 --itl 0.02 --speed 2 "
-        "--prefill-rate 5000 --num-blocks 100 --block-size 16 --max-model-len 1600 --vocabulary mixed "
-        "--kv-events tcp://127.0.0.1:0 --lose-kv-events 10".split()
+        [
+            "--port",
+            "0",
+            "--control-port",
+            "0",
+            "--model",
+            "a",
+            "--model",
+            "b",
+            "--lora",
+            "ad=/lora",
+            "--max-num-seqs",
+            "8",
+            "--itl",
+            "0.02",
+            "--speed",
+            "2",
+            "--prefill-rate",
+            "5000",
+            "--num-blocks",
+            "100",
+            "--block-size",
+            "16",
+            "--max-model-len",
+            "1600",
+            "--vocabulary",
+            "mixed",
+            "--kv-events",
+            "tcp://127.0.0.1:0",
+            "--lose-kv-events",
+            "10",
+        ]
         + ["--fault", "cut; point=event; count=1"]
     )
     assert config == FakeEngineConfig(

@@ -11,7 +11,9 @@ from engine_adapter.fake.faults import FaultPlan, parse_header
 
 
 def hits(plan: FaultPlan, times: int, path: str = "/v1/completions", model: str | None = None) -> list[bool]:
-    return [plan.choose(path, inference=path.startswith("/v1"), model=model) is not None for _ in range(times)]
+    return [
+        plan.choose(path, inference=path.startswith("/v1"), model=model) is not None for _ in range(times)
+    ]
 
 
 def test_a_counted_fault_hits_the_next_requests_only() -> None:

@@ -31,7 +31,9 @@ TOOLS = [
 SCHEMA = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
 
 
-async def stream(client: httpx.AsyncClient, path: str, body: dict[str, Any], sse: Sse) -> list[tuple[str | None, Any]]:
+async def stream(
+    client: httpx.AsyncClient, path: str, body: dict[str, Any], sse: Sse
+) -> list[tuple[str | None, Any]]:
     answer = await client.post(path, json=body | {"stream": True})
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
     return sse(answer.content)
@@ -99,13 +101,17 @@ async def test_templates_and_dumped_chunks_are_the_same_bytes(
     headers = {"x-request-id": "same"}
     body = chat_body | {"stream": True}
     templated = (await client.post("/v1/chat/completions", json=body, headers=headers)).content
-    completed = (await client.post("/v1/completions", json={"prompt": "a", "stream": True}, headers=headers)).content
+    completed = (
+        await client.post("/v1/completions", json={"prompt": "a", "stream": True}, headers=headers)
+    ).content
     escaped = engine.config.vocabulary.escaped
     known = copy.copy(escaped)
     escaped.clear()
     try:
         dumped = (await client.post("/v1/chat/completions", json=body, headers=headers)).content
-        also = (await client.post("/v1/completions", json={"prompt": "a", "stream": True}, headers=headers)).content
+        also = (
+            await client.post("/v1/completions", json={"prompt": "a", "stream": True}, headers=headers)
+        ).content
     finally:
         escaped.update(known)
     assert _without_time(templated) == _without_time(dumped)
@@ -138,11 +144,15 @@ async def test_a_forced_tool_is_called_with_fitting_arguments(
     assert chunks[-1][1]["choices"][0]["finish_reason"] == whole["finish_reason"]
 
 
-async def test_a_tool_is_not_called_unless_forced(client: httpx.AsyncClient, chat_body: dict[str, Any]) -> None:
+async def test_a_tool_is_not_called_unless_forced(
+    client: httpx.AsyncClient, chat_body: dict[str, Any]
+) -> None:
     answer = (await client.post("/v1/chat/completions", json=chat_body | {"tools": TOOLS})).json()
     assert "tool_calls" not in answer["choices"][0]["message"]
     wrong = {"type": "function", "function": {"name": "other"}}
-    refused = await client.post("/v1/chat/completions", json=chat_body | {"tools": TOOLS, "tool_choice": wrong})
+    refused = await client.post(
+        "/v1/chat/completions", json=chat_body | {"tools": TOOLS, "tool_choice": wrong}
+    )
     assert refused.status_code == 400
 
 
@@ -271,8 +281,9 @@ async def test_a_messages_stream_adds_up_to_the_whole_message(speaker: httpx.Asy
         "message_delta",
         "message_stop",
     ]
-    assert "".join(data["delta"]["text"] for name, data in events if name == "content_block_delta") == (
-        whole["content"][0]["text"]
+    assert (
+        "".join(data["delta"]["text"] for name, data in events if name == "content_block_delta")
+        == (whole["content"][0]["text"])
     )
     assert events[-2][1]["delta"] == {"stop_reason": "max_tokens", "stop_sequence": None}
     assert events[-2][1]["usage"] == whole["usage"]
@@ -296,7 +307,11 @@ async def test_a_message_uses_a_forced_tool(client: httpx.AsyncClient, sse: Sse)
 
 
 async def test_a_stop_sequence_is_reported_by_name(client: httpx.AsyncClient) -> None:
-    body: dict[str, Any] = {"model": "fake", "max_tokens": 20, "messages": [{"role": "user", "content": "hi"}]}
+    body: dict[str, Any] = {
+        "model": "fake",
+        "max_tokens": 20,
+        "messages": [{"role": "user", "content": "hi"}],
+    }
     text = (await client.post("/v1/messages", json=body)).json()["content"][0]["text"]
     stopped = (await client.post("/v1/messages", json=body | {"stop_sequences": [text[9:13]]})).json()
     assert (stopped["stop_reason"], stopped["stop_sequence"]) == ("stop_sequence", text[9:13])
@@ -305,12 +320,14 @@ async def test_a_stop_sequence_is_reported_by_name(client: httpx.AsyncClient) ->
 async def test_request_ids_come_from_the_client_or_are_unique(
     start_engine: StartEngine, chat_body: dict[str, Any]
 ) -> None:
-    ids = []
+    ids: list[str] = []
     for engine in (await start_engine(), await start_engine()):
         async with httpx.AsyncClient(base_url=engine.url) as client:
-            for _ in range(2):
-                ids.append((await client.post("/v1/chat/completions", json=chat_body)).json()["id"])
-            named = await client.post("/v1/chat/completions", json=chat_body, headers={"x-request-id": "mine"})
+            answers = [await client.post("/v1/chat/completions", json=chat_body) for _ in range(2)]
+            ids += [answer.json()["id"] for answer in answers]
+            named = await client.post(
+                "/v1/chat/completions", json=chat_body, headers={"x-request-id": "mine"}
+            )
             assert named.json()["id"] == "chatcmpl-mine"
     assert len(set(ids)) == 4
     assert all(len(i.removeprefix("chatcmpl-")) == 32 for i in ids)
@@ -320,9 +337,13 @@ async def test_a_conversation_hits_its_own_prefix_including_the_answer(start_eng
     engine = await start_engine()
     async with httpx.AsyncClient(base_url=engine.url) as client:
         messages = [{"role": "user", "content": "Tell me everything about the fox. " * 20}]
-        first = (await client.post("/v1/chat/completions", json={"messages": messages, "max_tokens": 64})).json()
+        first = (
+            await client.post("/v1/chat/completions", json={"messages": messages, "max_tokens": 64})
+        ).json()
         messages.append(first["choices"][0]["message"])
         messages.append({"role": "user", "content": "And the cow?"})
-        second = (await client.post("/v1/chat/completions", json={"messages": messages, "max_tokens": 4})).json()
+        second = (
+            await client.post("/v1/chat/completions", json={"messages": messages, "max_tokens": 4})
+        ).json()
     held = first["usage"]["total_tokens"] - 1
     assert second["usage"]["prompt_tokens_details"]["cached_tokens"] == held // 32 * 32

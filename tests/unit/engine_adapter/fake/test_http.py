@@ -31,7 +31,9 @@ async def test_pipelined_requests_are_answered_in_order(
 ) -> None:
     raw = await connect(engine)
     for number in range(40):
-        raw.post("/v1/chat/completions", chat_body | {"stream": number % 2 == 0}, x_request_id=f"r{number:02d}")
+        raw.post(
+            "/v1/chat/completions", chat_body | {"stream": number % 2 == 0}, x_request_id=f"r{number:02d}"
+        )
     received = b""
     for number in range(40):
         received += await raw.read_until(b"0\r\n\r\n" if number % 2 == 0 else b'"metrics":null}')
@@ -71,7 +73,9 @@ async def test_expect_100_continue(engine: FakeEngine, connect: Connect, chat_bo
     assert (await raw.read_until(b"\r\n")).startswith(b"HTTP/1.1 200")
 
 
-async def test_a_chunked_request_body(engine: FakeEngine, connect: Connect, chat_body: dict[str, Any]) -> None:
+async def test_a_chunked_request_body(
+    engine: FakeEngine, connect: Connect, chat_body: dict[str, Any]
+) -> None:
     raw = await connect(engine)
     content = orjson.dumps(chat_body)
     raw.writer.write(
@@ -102,7 +106,9 @@ async def test_idle_connections_are_closed_when_told_to(start_engine: StartEngin
     assert engine.stats.connections_open == 0
 
 
-async def test_stopping_drops_connections_and_frees_the_port(connect: Connect, chat_body: dict[str, Any]) -> None:
+async def test_stopping_drops_connections_and_frees_the_port(
+    connect: Connect, chat_body: dict[str, Any]
+) -> None:
     engine = FakeEngine()
     await engine.start()
     raw = await connect(engine)

@@ -81,7 +81,9 @@ async def ear() -> AsyncIterator[Ear]:
 
 
 @pytest.fixture
-async def speak(start_engine: StartEngine) -> AsyncIterator[Callable[..., Awaitable[tuple[FakeEngine, httpx.AsyncClient]]]]:
+async def speak(
+    start_engine: StartEngine,
+) -> AsyncIterator[Callable[..., Awaitable[tuple[FakeEngine, httpx.AsyncClient]]]]:
     """Start an engine that publishes, with blocks of 16 tokens."""
     async with AsyncExitStack() as stack:
 
@@ -154,10 +156,13 @@ async def test_eviction_and_reset_are_told(speak: Any, ear: Ear) -> None:
     assert (await client.post("/reset_prefix_cache")).json() == {"success": True}
     stored, replaced, cleared = [batch for _, _, batch in await ear.hear(3)]
     removed = [event for event in replaced[1] if event["type"] == "BlockRemoved"]
-    assert removed == [
-        {"type": "BlockRemoved", "block_hashes": [digest], "medium": "GPU", "group_idx": 0}
-        for digest in reversed(stored[1][0]["block_hashes"])
-    ][: len(removed)]
+    assert (
+        removed
+        == [
+            {"type": "BlockRemoved", "block_hashes": [digest], "medium": "GPU", "group_idx": 0}
+            for digest in reversed(stored[1][0]["block_hashes"])
+        ][: len(removed)]
+    )
     assert removed
     assert cleared[1] == [{"type": "AllBlocksCleared"}]
 
@@ -234,7 +239,9 @@ async def test_sources_tell_where_to_listen(speak: Any) -> None:
     assert not engine.kv_endpoint.endswith(":0")
 
 
-async def test_a_restarted_engine_counts_from_zero_on_the_same_ports(start_engine: StartEngine, ear: Ear) -> None:
+async def test_a_restarted_engine_counts_from_zero_on_the_same_ports(
+    start_engine: StartEngine, ear: Ear
+) -> None:
     engine = await start_engine(prefix_cache=PrefixCacheConfig(64, 16), kv_events=KVEventsConfig())
     before = (engine.url, engine.kv_endpoint, engine.kv_replay_endpoint)
     async with httpx.AsyncClient(base_url=engine.url) as client:

@@ -19,7 +19,9 @@ async def samples(client: httpx.AsyncClient) -> dict[str, float]:
     found = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            extra = [f"{k}={v}" for k, v in sorted(sample.labels.items()) if k not in ("model_name", "engine")]
+            extra = [
+                f"{k}={v}" for k, v in sorted(sample.labels.items()) if k not in ("model_name", "engine")
+            ]
             found[sample.name + (f"{{{','.join(extra)}}}" if extra else "")] = sample.value
     return found
 
@@ -46,16 +48,23 @@ async def test_figures_agree_with_usage(client: httpx.AsyncClient) -> None:
     assert got["vllm:num_requests_running"] == got["vllm:num_requests_waiting"] == 0
 
 
-async def test_gauges_show_who_runs_and_who_waits(start_engine: StartEngine, chat_body: dict[str, Any]) -> None:
+async def test_gauges_show_who_runs_and_who_waits(
+    start_engine: StartEngine, chat_body: dict[str, Any]
+) -> None:
     engine = await start_engine(
-        timing=Timing(itl_base_s=60), max_num_seqs=1, prefix_cache=PrefixCacheConfig(num_blocks=10, block_size=32)
+        timing=Timing(itl_base_s=60),
+        max_num_seqs=1,
+        prefix_cache=PrefixCacheConfig(num_blocks=10, block_size=32),
     )
-    async with httpx.AsyncClient(base_url=engine.url) as client:
-        async with client.stream("POST", "/v1/chat/completions", json=chat_body | {"stream": True}):
-            async with client.stream("POST", "/v1/chat/completions", json=chat_body | {"stream": True}):
-                await engine.stats.until(lambda stats: stats.waiting == 1)
-                got = await samples(client)
-                load = (await client.get("/load")).json()
+    body = chat_body | {"stream": True}
+    async with (
+        httpx.AsyncClient(base_url=engine.url) as client,
+        client.stream("POST", "/v1/chat/completions", json=body),
+        client.stream("POST", "/v1/chat/completions", json=body),
+    ):
+        await engine.stats.until(lambda stats: stats.waiting == 1)
+        got = await samples(client)
+        load = (await client.get("/load")).json()
     assert (got["vllm:num_requests_running"], got["vllm:num_requests_waiting"]) == (1, 1)
     assert got["vllm:num_requests_waiting_by_reason{reason=capacity}"] == 1
     assert got["vllm:kv_cache_usage_perc"] == pytest.approx(0.1)

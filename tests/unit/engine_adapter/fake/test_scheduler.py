@@ -37,12 +37,16 @@ class Log:
 class Bench:
     """A scheduler with a clock that jumps to whatever is due."""
 
-    def __init__(self, timing: Timing | None = None, max_num_seqs: int = 256, pool: BlockPool | None = None) -> None:
+    def __init__(
+        self, timing: Timing | None = None, max_num_seqs: int = 256, pool: BlockPool | None = None
+    ) -> None:
         self.now = 0.0
         self.stats = Stats()
         self.scheduler = Scheduler(timing or Timing(), max_num_seqs, self.stats, pool)
 
-    def submit(self, tokens: int = 4, *, prompt_tokens: int = 10, streaming: bool = True, first_id: int = 1) -> Job:
+    def submit(
+        self, tokens: int = 4, *, prompt_tokens: int = 10, streaming: bool = True, first_id: int = 1
+    ) -> Job:
         log = Log(self)
         job = Job(
             request_id=f"job-{first_id}",
