@@ -11,7 +11,7 @@ import contextlib
 import gc
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import structlog
@@ -23,21 +23,25 @@ from gateway.access.settings import startup_error
 from gateway.api.app import create_app
 from gateway.api.context import GatewayContext
 from gateway.api.routes.pages import find_page
-from gateway.relay.accounting import Accounting
+from gateway.relay.accounting import AccessRecord, Accounting
 from gateway.relay.breaker import Breakers
 from gateway.relay.front import Front
 from gateway.relay.membership import Membership
 from gateway.relay.prober import Prober
 from gateway.relay.relay import Observers, Relay
 from gateway.routing.fleet import Fleet
+from gateway.routing.kv_events import KVEventFollower
 from gateway.routing.router import Router
 from gateway.settings import Settings
 from gateway.telemetry.log import access_log, configure_logging
 from gateway.telemetry.metrics import Exposition
 from gateway.telemetry.processes import ProcessFiles
 from gateway.telemetry.snapshot import Sources, take
+from gateway.telemetry.traces import Traces, TracingUnavailableError
 
 log = structlog.get_logger(__name__)
+
+Record = Callable[[AccessRecord], None]
 
 _IDLE_SWEEP_SECONDS = 1.0
 _SHUTDOWN_MARGIN = 2.0
@@ -73,6 +77,27 @@ def _keys(settings: Settings) -> KeyRing | None:
     return keys
 
 
+def _traces(settings: Settings) -> Traces | None:
+    if settings.telemetry.otlp_endpoint is None:
+        return None
+    try:
+        return Traces(settings.telemetry)
+    except TracingUnavailableError as error:
+        raise StartupError(str(error)) from error
+
+
+def _all_of(writers: list[Record]) -> Record | None:
+    """One function that calls all of them; None if there are none."""
+    if len(writers) < 2:
+        return writers[0] if writers else None
+
+    def write(record: AccessRecord) -> None:
+        for writer in writers:
+            writer(record)
+
+    return write
+
+
 async def _serve(
     settings: Settings, listeners: list[socket.socket], fleet_file: Path, keys: KeyRing | None
 ) -> None:
@@ -83,9 +108,16 @@ async def _serve(
     accounting = Accounting()
     requests = access_log(settings.telemetry)
     membership = Membership(fleet, run_directory / "overrides.json", fleet_file=fleet_file)
-    sources = Sources(accounting, fleet, breakers, router.account, requests)
+    events = KVEventFollower(fleet, router)
+    sources = Sources(
+        accounting, fleet, breakers, router.account, requests, states=router.states, kv_reports=events.reports
+    )
     numbers = ProcessFiles(run_directory if settings.listen.processes > 1 else None, lambda: take(sources))
-    observers = Observers(record=requests.write if requests is not None else None)
+    traces = _traces(settings)
+    observers = Observers(
+        record=_all_of([o.write for o in (requests, traces) if o is not None]),
+        child_traceparent=traces.child_traceparent if traces is not None else None,
+    )
     relay = Relay(settings.relay, fleet, router, breakers, accounting, keys, observers)
     context = GatewayContext(
         membership=membership,
@@ -104,6 +136,7 @@ async def _serve(
         lifespan="off",
         access_log=False,
         log_config=None,
+        server_header=False,
         backlog=settings.listen.backlog,
         timeout_keep_alive=int(settings.relay.limits.keep_alive_seconds),
         timeout_graceful_shutdown=int(settings.relay.drain_seconds + _SHUTDOWN_MARGIN),
@@ -115,12 +148,16 @@ async def _serve(
         if requests is not None:
             stack.callback(requests.close)
         stack.callback(numbers.close)
-        await stack.enter_async_context(Prober(membership, breakers, settings.relay.health))
+        if traces is not None:
+            stack.push_async_callback(asyncio.to_thread, traces.close)
+        prober = Prober(membership, breakers, settings.relay.health, settings.relay.worker_api_key)
+        await stack.enter_async_context(prober)
+        await events.start()
+        stack.push_async_callback(events.close)
         relay.start()
         stack.push_async_callback(relay.stop)
         background = [numbers.run(), _close_idle(server, relay)]
-        if requests is not None:
-            background.append(requests.run())
+        background += [o.run() for o in (requests, traces) if o is not None]
         if keys is not None:
             background.append(_reload_keys(keys, settings.access.reload_seconds))
         await stack.enter_async_context(_running(background))
