@@ -60,7 +60,11 @@ async function readBody(request: IncomingMessage): Promise<Body> {
 async function chat(request: IncomingMessage, response: ServerResponse): Promise<void> {
   const body = await readBody(request);
   if (!MODELS.includes(body.model)) {
-    const error = { message: `The model \`${body.model}\` does not exist.`, type: "NotFoundError", code: "model_not_found" };
+    const error = {
+      message: `The model \`${body.model}\` does not exist.`,
+      type: "NotFoundError",
+      code: "model_not_found",
+    };
     sendJson(response, 404, { error });
     return;
   }

@@ -96,7 +96,10 @@ describe("readChat", () => {
   it("ends with an error at an event that is not JSON", async () => {
     const steps = await read(piece("a"), "{not json", "[DONE]");
     expect(steps).toHaveLength(2);
-    expect(steps[1]).toMatchObject({ type: "error", failure: { detail: "The server sent an event that is not JSON." } });
+    expect(steps[1]).toMatchObject({
+      type: "error",
+      failure: { detail: "The server sent an event that is not JSON." },
+    });
   });
 
   it("ignores chunks without choices and values of the wrong kind", async () => {

@@ -96,7 +96,14 @@ describe("Stopwatch", () => {
 });
 
 describe("words about an answer", () => {
-  const stats = { ttftMs: 82.4, tokensPerSecond: 46.23, tokens: 128, counted: true, promptTokens: 120, cachedTokens: 96 };
+  const stats = {
+    ttftMs: 82.4,
+    tokensPerSecond: 46.23,
+    tokens: 128,
+    counted: true,
+    promptTokens: 120,
+    cachedTokens: 96,
+  };
 
   it("gives the figures in order", () => {
     const source = { worker: "w0", route: "ttft:hit=96/120B,est=84ms" };
@@ -159,9 +166,13 @@ describe("announcement", () => {
   });
 
   it("tells how it ended and what failed", () => {
-    expect(announcement(conversation(question, answer({ text: "x", status: "interrupted" })))).toMatch(/^Answer: x The/);
+    expect(announcement(conversation(question, answer({ text: "x", status: "interrupted" })))).toMatch(
+      /^Answer: x The/,
+    );
     const failure = { kind: "busy", title: "Too many requests", detail: "Wait." } as const;
-    expect(announcement(conversation(question, answer({ status: "failed", failure })))).toBe("Too many requests. Wait.");
+    expect(announcement(conversation(question, answer({ status: "failed", failure })))).toBe(
+      "Too many requests. Wait.",
+    );
   });
 });
 

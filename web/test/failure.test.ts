@@ -10,7 +10,9 @@ function failure(status: number, body = "", retryAfter: string | null = null) {
 
 describe("failureFromResponse", () => {
   it("takes the words of OpenAI's error form", () => {
-    const body = JSON.stringify({ error: { message: "The model `x` does not exist.", type: "t", code: "model_not_found" } });
+    const body = JSON.stringify({
+      error: { message: "The model `x` does not exist.", type: "t", code: "model_not_found" },
+    });
     expect(failure(404, body)).toEqual({
       kind: "unknown-model",
       title: "Model not found",
@@ -78,6 +80,9 @@ describe("failureFromThrown", () => {
   });
 
   it("tells an event without end from a network fault", () => {
-    expect(failureFromThrown(new SseOverflowError(10))).toMatchObject({ kind: "stream", detail: expect.stringContaining("more than 10") as string });
+    expect(failureFromThrown(new SseOverflowError(10))).toMatchObject({
+      kind: "stream",
+      detail: expect.stringContaining("more than 10") as string,
+    });
   });
 });

@@ -76,7 +76,13 @@ describe("asking", () => {
   });
 
   it("ignores answers of a conversation that was deleted meanwhile", () => {
-    const state = play(asked("q1", null, "a1"), { type: "removed", id: "c" }, began("a1"), grew("a1", "x"), ended("a1"));
+    const state = play(
+      asked("q1", null, "a1"),
+      { type: "removed", id: "c" },
+      began("a1"),
+      grew("a1", "x"),
+      ended("a1"),
+    );
     expect(state.conversations).toEqual([]);
     expect(state.currentId).toBeNull();
   });
@@ -99,7 +105,13 @@ describe("versions", () => {
   });
 
   it("puts an edited question beside the first, without what followed it", () => {
-    const state = play(asked("q1", null, "a1"), ended("a1"), asked("q2", "a1", "a2"), ended("a2"), asked("q3", "a1", "a3"));
+    const state = play(
+      asked("q1", null, "a1"),
+      ended("a1"),
+      asked("q2", "a1", "a2"),
+      ended("a2"),
+      asked("q3", "a1", "a3"),
+    );
     expect(shown(state)).toEqual(["q1", "a1", "q3", "a3"]);
   });
 

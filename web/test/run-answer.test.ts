@@ -64,7 +64,11 @@ describe("runAnswer", () => {
     expect(actions.map(({ type }) => type)).toEqual(["began", "grew", "ended"]);
     expect(actions[0]).toMatchObject({ model: "m", source: { worker: "w1" } });
     expect(actions[1]).toMatchObject({ text: "ab" });
-    expect(ending(actions)).toMatchObject({ status: "complete", finishReason: "stop", stats: { tokens: 2, ttftMs: 10 } });
+    expect(ending(actions)).toMatchObject({
+      status: "complete",
+      finishReason: "stop",
+      stats: { tokens: 2, ttftMs: 10 },
+    });
   });
 
   it("gathers pieces until the next frame", async () => {

@@ -173,7 +173,9 @@ test("colours follow the system until they are chosen, and the choice is kept", 
   withPage(gateway.url, { colorScheme: "dark" }, async (page) => {
     const brightness = () =>
       page.evaluate(() => {
-        const [r, g, b] = getComputedStyle(document.body).backgroundColor.match(/[\d.]+/g).map(Number);
+        const [r, g, b] = getComputedStyle(document.body)
+          .backgroundColor.match(/[\d.]+/g)
+          .map(Number);
         return r + g + b;
       });
     await open(page, gateway.url);

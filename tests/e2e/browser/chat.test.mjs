@@ -1,7 +1,7 @@
 /** A user chats: asks, reads, stops, edits, and comes back later. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { ask, lengthen, open, screenshot, startGateway, untilStatus, withPage } from "./harness.mjs";
+import { ask, lengthen, open, screenshot, startGateway, untilKept, untilStatus, withPage } from "./harness.mjs";
 
 let gateway;
 before(async () => {
@@ -24,7 +24,7 @@ test("an answer streams in, with its figures, and is there after a reload", () =
     await screenshot(page, "answer");
 
     const title = await page.locator(".page__side .conversation__title").innerText();
-    await page.waitForTimeout(1000);
+    await untilKept(page);
     await page.reload();
     await page.locator(".page__side").getByRole("button", { name: title, exact: true }).click();
     assert.equal(await page.locator(".answer .markdown").innerText(), text);
@@ -37,12 +37,13 @@ test("Escape stops an answer in the middle; what arrived is kept", () =>
     const answer = await ask(page, "Write a long story about a gate keeper.");
     await answer.locator(".markdown").waitFor();
     await screenshot(page, "streaming");
+    const closed = page.waitForEvent("requestfailed", (request) => request.url().endsWith("/chat/completions"));
     await page.keyboard.press("Escape");
     await untilStatus(answer, "stopped");
     const kept = await answer.locator(".markdown").innerText();
     assert.ok(kept.length > 0);
     assert.match(await answer.innerText(), /You stopped/);
-    await page.waitForTimeout(400);
+    await closed;
     assert.equal(await answer.locator(".markdown").innerText(), kept, "nothing is added after the stop");
     await screenshot(page, "stopped");
   }));

@@ -101,11 +101,31 @@ export async function untilStatus(answer, status) {
   await answer.and(answer.page().locator(`[data-status="${status}"]`)).waitFor();
 }
 
-/** Asks the engine for a long answer, so that there is time to stop it. */
+/** Waits until the browser's own store holds the end of the answer, so that a reload finds it. */
+export function untilKept(page) {
+  return page.waitForFunction(async () => {
+    const db = await new Promise((resolve) => {
+      const request = indexedDB.open("sluice");
+      request.onsuccess = () => resolve(request.result);
+    });
+    const rows = await new Promise((resolve) => {
+      const request = db.transaction("conversations").objectStore("conversations").getAll();
+      request.onsuccess = () => resolve(request.result);
+    });
+    db.close();
+    return rows.some(({ messages }) => messages.at(-1).status === "complete");
+  });
+}
+
+/**
+ * Asks the engine for a long answer, so that there is time to stop it: vLLM by not ending at its end token, the
+ * fake engine, which would need no time at all, by a pause between its tokens.
+ */
 export async function lengthen(page) {
   await page.route("**/v1/chat/completions", async (route) => {
     const body = { ...route.request().postDataJSON(), max_tokens: 1500, ignore_eos: true };
-    await route.continue({ postData: JSON.stringify(body) });
+    const headers = { ...route.request().headers(), "x-fake-fault": "slow; event_s=0.02" };
+    await route.continue({ headers, postData: JSON.stringify(body) });
   });
 }
 

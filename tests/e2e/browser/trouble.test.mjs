@@ -89,7 +89,10 @@ test("a gateway that cannot be reached is told, and comes back by itself", () =>
     assert.match(await answer.innerText(), /cannot be reached/);
     await page.route("**/health", (route) => route.abort("connectionrefused"));
     await page.reload();
-    await page.locator(".topbar__gate--broken").getByText(/cannot be reached/).waitFor();
+    await page
+      .locator(".topbar__gate--broken")
+      .getByText(/cannot be reached/)
+      .waitFor();
     await page.unroute("**/health");
     await page.locator(".topbar__gate--open").waitFor();
   }));
@@ -107,7 +110,11 @@ test("a stream that merely closes is interrupted, never complete", () =>
 test("an error inside the stream is shown below what arrived", () =>
   withPage(gateway.url, {}, async (page) => {
     await open(page, gateway.url);
-    await answerWith(page, [piece("So far"), { error: { message: "worker w0 was lost", code: "worker_lost" } }, "[DONE]"]);
+    await answerWith(page, [
+      piece("So far"),
+      { error: { message: "worker w0 was lost", code: "worker_lost" } },
+      "[DONE]",
+    ]);
     const answer = await ask(page, "Hello?");
     await untilStatus(answer, "failed");
     assert.match(await answer.innerText(), /So far[\s\S]*cut off by an error[\s\S]*worker w0 was lost/);
@@ -131,7 +138,9 @@ test("markdown from a model runs nothing and fetches nothing; code can be copied
     await answer.locator(".hljs-built_in").waitFor();
     assert.equal(await page.evaluate(() => window.hacked), undefined);
     assert.equal(await answer.locator(".markdown :is(img, script)").count(), 0);
-    const targets = await answer.locator(".markdown a").evaluateAll((links) => links.map((a) => a.getAttribute("href")));
+    const targets = await answer
+      .locator(".markdown a")
+      .evaluateAll((links) => links.map((a) => a.getAttribute("href")));
     assert.deepEqual(targets, ["https://example.org/pixel.png?secret=1", "", "https://example.org/"]);
     await answer.getByRole("button", { name: "Copy code" }).click();
     await answer.getByRole("button", { name: "Copied" }).waitFor();

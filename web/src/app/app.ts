@@ -31,6 +31,7 @@ export function startApp(): App {
   const session = new ChatSession({
     transport: client,
     models: (signal) => fleet.models(signal),
+    onTrouble: () => void fleet.look(),
     draft: preferences.get().defaults,
     soon,
   });

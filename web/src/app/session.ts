@@ -3,7 +3,7 @@ import { buildRequest } from "../chat/request";
 import { type ChatAction, type ChatState, currentConversation, initialState, reduce } from "../chat/reducer";
 import { runAnswer } from "../chat/run-answer";
 import { branch } from "../chat/tree";
-import type { Conversation, Settings } from "../chat/types";
+import type { AnswerStatus, Conversation, Settings } from "../chat/types";
 import type { ChatTransport } from "../openai/client";
 import { Store } from "./store";
 
@@ -11,9 +11,13 @@ export interface SessionOptions {
   readonly transport: ChatTransport;
   /** Resolves to the models that can be asked, once there are any. */
   readonly models: (signal: AbortSignal) => Promise<readonly string[]>;
+  /** Called when an answer ended other than it should: the gateway or a worker may be gone. */
+  readonly onTrouble: () => void;
   readonly draft: Settings;
   readonly soon: (callback: () => void) => void;
 }
+
+const TROUBLE: ReadonlySet<AnswerStatus> = new Set(["failed", "interrupted"]);
 
 /** What a user can do in the chat. Holds the state and the answers that are running. */
 export class ChatSession {
@@ -73,7 +77,7 @@ export class ChatSession {
   #run(conversationId: string, questionId: string, answer: { readonly id: string; readonly model: string }): void {
     const conversation = this.state.get().conversations.find(({ id }) => id === conversationId);
     if (!conversation) return;
-    const { transport, models, soon } = this.#options;
+    const { transport, models, onTrouble, soon } = this.#options;
     const abort = new AbortController();
     this.#running.set(answer.id, abort);
     void runAnswer({
@@ -86,7 +90,10 @@ export class ChatSession {
       },
       transport,
       signal: abort.signal,
-      dispatch: this.dispatch,
+      dispatch: (action) => {
+        this.dispatch(action);
+        if (action.type === "ended" && TROUBLE.has(action.ending.status)) onTrouble();
+      },
       clock: () => performance.now(),
       wallClock: () => Date.now(),
       soon,

@@ -31,7 +31,8 @@ function routeFact(route: string): Fact {
 
 function statFacts(stats: AnswerStats): Fact[] {
   const facts: Fact[] = [];
-  if (stats.ttftMs !== null) facts.push({ label: "Time to first token", value: `${duration(stats.ttftMs)} to first token` });
+  if (stats.ttftMs !== null)
+    facts.push({ label: "Time to first token", value: `${duration(stats.ttftMs)} to first token` });
   if (stats.tokensPerSecond !== null) {
     facts.push({ label: "Tokens per second", value: `${stats.tokensPerSecond.toFixed(1)} tok/s` });
   }

@@ -108,10 +108,7 @@ export function reduce(state: ChatState, action: ChatAction): ChatState {
     case "asked": {
       const { question } = action;
       return update(begin(state, action.id, question.text), action.id, (conversation) =>
-        append(conversation, action.now, [
-          { role: "user", ...question },
-          waiting(action.answer, question.id),
-        ]),
+        append(conversation, action.now, [{ role: "user", ...question }, waiting(action.answer, question.id)]),
       );
     }
     case "asked-again":
@@ -132,10 +129,14 @@ export function reduce(state: ChatState, action: ChatAction): ChatState {
         reasoning: answer.reasoning + action.reasoning,
       }));
     case "ended":
-      return update(updateAnswer(state, action, (answer) => ({ ...answer, ...action.ending })), action.id, (c) => ({
-        ...c,
-        updatedAt: action.now,
-      }));
+      return update(
+        updateAnswer(state, action, (answer) => ({ ...answer, ...action.ending })),
+        action.id,
+        (c) => ({
+          ...c,
+          updatedAt: action.now,
+        }),
+      );
   }
 }
 

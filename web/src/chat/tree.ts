@@ -4,7 +4,7 @@ import type { Conversation, Message } from "./types";
 export function branch(conversation: Conversation): Message[] {
   const byId = new Map(conversation.messages.map((message) => [message.id, message]));
   const path: Message[] = [];
-  for (let id = conversation.leaf; id !== null; ) {
+  for (let id = conversation.leaf; id !== null;) {
     const message = byId.get(id);
     if (!message) break;
     path.push(message);

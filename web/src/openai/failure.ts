@@ -64,12 +64,7 @@ export function parseRetryAfter(value: string | null, nowMs: number): number | u
 }
 
 /** Words for a response with an error status. */
-export function failureFromResponse(
-  status: number,
-  body: string,
-  retryAfter: string | null,
-  nowMs: number,
-): Failure {
+export function failureFromResponse(status: number, body: string, retryAfter: string | null, nowMs: number): Failure {
   const { kind, title, fallback } = kindOf(status);
   const { message, code } = readErrorBody(parseJson(body));
   const retryAfterS = parseRetryAfter(retryAfter, nowMs);

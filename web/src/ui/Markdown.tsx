@@ -2,7 +2,13 @@ import { memo, type ReactNode } from "react";
 import ReactMarkdown, { type Components } from "react-markdown";
 import remarkBreaks from "remark-breaks";
 import remarkGfm from "remark-gfm";
+import { splitBlocks } from "../chat/markdown-blocks";
 import { CodeBlock } from "./CodeBlock";
+
+interface MarkdownProps {
+  readonly text: string;
+  readonly live?: boolean;
+}
 
 const PLUGINS = [remarkGfm, remarkBreaks];
 
@@ -31,13 +37,27 @@ function RemotePicture({ src, children }: { readonly src: string; readonly child
   );
 }
 
-/** A model's markdown. It is built as elements, never as HTML: tags in the text are shown as text. */
-export const Markdown = memo(function Markdown({ text, live }: { readonly text: string; readonly live?: boolean }) {
+const Block = memo(function Block({ text }: { readonly text: string }) {
+  return (
+    <ReactMarkdown remarkPlugins={PLUGINS} components={COMPONENTS}>
+      {text}
+    </ReactMarkdown>
+  );
+});
+
+/**
+ * A model's markdown. It is built as elements, never as HTML: tags in the text are shown as text.
+ *
+ * While it is `live`, i.e. grows, it is rendered in pieces of which only the last changes; once whole, in one
+ * piece, because a reference may point from one end of the text to the other.
+ */
+export const Markdown = memo(function Markdown({ text, live = false }: MarkdownProps) {
+  const blocks = live ? splitBlocks(text) : [text];
   return (
     <div className="markdown" data-live={live}>
-      <ReactMarkdown remarkPlugins={PLUGINS} components={COMPONENTS}>
-        {text}
-      </ReactMarkdown>
+      {blocks.map((block, index) => (
+        <Block key={index} text={block} />
+      ))}
     </div>
   );
 });

@@ -72,12 +72,8 @@ export function Page() {
         <Composer draft={draft} onDraft={setDraft} conversation={conversation} />
       </div>
       {panel?.name === "drawer" && <SidebarDrawer onClose={close}>{sidebar}</SidebarDrawer>}
-      {panel?.name === "settings" && (
-        <SettingsDialog conversation={conversation} focus={panel.focus} onClose={close} />
-      )}
-      {removed && (
-        <UndoToast key={removed.id} conversation={removed} onGone={forgetRemoved} />
-      )}
+      {panel?.name === "settings" && <SettingsDialog conversation={conversation} focus={panel.focus} onClose={close} />}
+      {removed && <UndoToast key={removed.id} conversation={removed} onGone={forgetRemoved} />}
       <Announcer conversation={conversation} />
     </div>
   );

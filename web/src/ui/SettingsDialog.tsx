@@ -57,7 +57,7 @@ function ConversationSettings({ conversation }: { readonly conversation: Convers
           hint="0 always takes the likeliest word"
           min={0}
           max={2}
-          step={0.1}
+          step={0.05}
           value={settings.temperature}
           onChange={(temperature) => {
             change({ temperature });

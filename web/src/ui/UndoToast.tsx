@@ -4,7 +4,13 @@ import { useApp } from "./context";
 
 const SHOWN_MS = 8000;
 
-export function UndoToast({ conversation, onGone }: { readonly conversation: Conversation; readonly onGone: () => void }) {
+export function UndoToast({
+  conversation,
+  onGone,
+}: {
+  readonly conversation: Conversation;
+  readonly onGone: () => void;
+}) {
   const { session } = useApp();
   useEffect(() => {
     const timer = setTimeout(onGone, SHOWN_MS);
