@@ -22,7 +22,7 @@ Target = Literal["cpu", "gpu"]
 
 REQUIREMENTS = Path(__file__).resolve().parent / "requirements"
 PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-_EXACTLY = ("install", "--no-deps", "--no-warn-conflicts")
+_EXACTLY = ("install", "--quiet", "--no-deps", "--no-warn-conflicts")
 MACHINES = ("x86_64", "aarch64")
 """Machines that the CPU build has wheels for."""
 
@@ -114,8 +114,8 @@ def _gpu_steps(known: Facts) -> list[Step]:
     ):
         return []
     steps = _uninstall(known, "the CPU build", (pin.CPU_DISTRIBUTION,))
-    install = ("install", "--no-warn-conflicts", "-r", str(REQUIREMENTS / "gpu.txt"))
-    return [*steps, Step(f"Installing vLLM {pin.VLLM_VERSION} for NVIDIA GPUs", (install,))]
+    install = ("install", "--quiet", "--no-warn-conflicts", "-r", str(REQUIREMENTS / "gpu.txt"))
+    return [*steps, Step(f"Installing vLLM {pin.VLLM_VERSION} for NVIDIA GPUs (several GB)", (install,))]
 
 
 def _cpu_steps(known: Facts) -> list[Step]:
@@ -128,14 +128,16 @@ def _cpu_steps(known: Facts) -> list[Step]:
         torch = (*_EXACTLY, pin.CPU_TORCH)
         # A wheel that pip is configured to find comes first: PyTorch's index may be out of reach.
         from_index = (*torch, "--extra-index-url", PYTORCH_CPU_INDEX)
-        steps.append(Step(f"Installing torch {torch_version}", (torch, from_index)))
+        steps.append(Step(f"Installing torch {torch_version} (0.2 GB)", (torch, from_index)))
     closure = REQUIREMENTS / "cpu.txt"
     wanted = {pin.CPU_DISTRIBUTION: pin.VLLM_VERSION, **pinned(closure)}
     # A newer version of a shared library is the operator's choice; an absent one stops the engine.
     right_version = known.installed.get(pin.CPU_DISTRIBUTION) == pin.VLLM_VERSION
     if not right_version or any(not _has(known, name) for name in wanted):
         engine = (*_EXACTLY, f"{pin.CPU_DISTRIBUTION}=={pin.VLLM_VERSION}", "-r", str(closure))
-        steps.append(Step(f"Installing vLLM {pin.VLLM_VERSION} for CPUs", (engine,)))
+        steps.append(
+            Step(f"Installing vLLM {pin.VLLM_VERSION} for CPUs (0.6 GB; takes a few minutes)", (engine,))
+        )
     return steps
 
 
@@ -143,7 +145,7 @@ def _uninstall(known: Facts, what: str, names: tuple[str, ...]) -> list[Step]:
     present = tuple(name for name in names if _has(known, name))
     if not present:
         return []
-    return [Step(f"Removing {what}: {', '.join(present)}", (("uninstall", "--yes", *present),))]
+    return [Step(f"Removing {what}: {', '.join(present)}", (("uninstall", "--quiet", "--yes", *present),))]
 
 
 def _has(known: Facts, name: str) -> bool:

@@ -11,7 +11,7 @@ from engine_adapter.launch.command import FAKE_MODEL, Command, Endpoints, worker
 from engine_adapter.launch.hardware import Hardware
 from engine_adapter.launch.model import Model
 from engine_adapter.launch.output import WorkerOutput
-from engine_adapter.launch.ports import first_free_port
+from engine_adapter.launch.ports import PortReservations
 from engine_adapter.launch.settings import EngineSettings
 from engine_adapter.launch.worker import WorkerPlan
 
@@ -26,16 +26,16 @@ def plan_workers(
     environment: Mapping[str, str],
     state_dir: Path,
     socket_dir: Path,
+    ports: PortReservations,
 ) -> list[WorkerPlan]:
-    """A plan for each worker to start. Ports are chosen here and kept over restarts.
+    """A plan for each worker to start. Ports are taken from `ports` here and kept over restarts.
 
     `model` is None for fake engines. KV events go over ZMQ sockets in `socket_dir`, which only this user may
     enter: a TCP endpoint that vLLM binds would listen on every interface.
     """
     plans: list[WorkerPlan] = []
-    ports: set[int] = set()
     for index in range(settings.started_workers):
-        ports.add(port := first_free_port(LOOPBACK, settings.port_base, ports))
+        port = ports.take(LOOPBACK, settings.port_base)
         name = f"worker-{index}"
         sockets = [f"ipc://{socket_dir / name}.{kind}" for kind in ("events", "replay")]
         endpoints = Endpoints(LOOPBACK, port, *(sockets if settings.kv_events else ()))
@@ -45,7 +45,7 @@ def plan_workers(
                 model=model.name if model else settings.served_name or settings.model or FAKE_MODEL,
                 endpoints=endpoints,
                 command=_command_of(settings, model, hardware, environment, index),
-                other_endpoints=_move_port,
+                other_endpoints=_mover(ports),
                 output=WorkerOutput(state_dir / "logs" / f"{name}.log"),
             )
         )
@@ -70,5 +70,10 @@ def _command_of(
     return command
 
 
-def _move_port(taken: Endpoints) -> Endpoints:
-    return replace(taken, port=first_free_port(taken.host, taken.port + 1))
+def _mover(ports: PortReservations) -> Callable[[Endpoints], Endpoints]:
+    def move(taken: Endpoints) -> Endpoints:
+        port = ports.take(taken.host, taken.port + 1)
+        ports.release(taken.port)
+        return replace(taken, port=port)
+
+    return move

@@ -13,6 +13,7 @@ from engine_adapter.launch.causes import diagnose
 from engine_adapter.launch.command import Command, Endpoints
 from engine_adapter.launch.lifecycle import Action, Kill, Lifecycle, Spawn
 from engine_adapter.launch.output import WorkerOutput
+from engine_adapter.launch.ports import group_listens
 from engine_adapter.launch.probe import HealthProbe
 from engine_adapter.launch.process import signal_group, spawn
 from engine_adapter.launch.settings import SupervisionSettings
@@ -116,7 +117,7 @@ class SupervisedWorker:
     def end_probe(self, healthy: bool, now: float) -> None:
         """The running probe has its answer, or its time is up."""
         self.drop_probe()
-        if healthy:
+        if healthy and self._is_it():
             self.life.answered(now)
             self.ever_ready = self.ever_ready or self.life.state == "ready"
         self._schedule_probe(now)
@@ -125,6 +126,12 @@ class SupervisedWorker:
         if self.probe is not None:
             self.probe.close()
             self.probe = None
+
+    def _is_it(self) -> bool:
+        """Did our process answer, rather than a stranger on its port? Asked until it is ready."""
+        if self.life.state != "starting" or self.process is None:
+            return True
+        return group_listens(self.process.pid, self.endpoints.port)
 
     def _schedule_probe(self, now: float) -> None:
         starting = self.life.state == "starting"

@@ -14,6 +14,7 @@ COMMANDS: dict[str, str] = {
     "doctor": "gateway.cli.doctor",
     "install-engine": "gateway.cli.install_engine",
     "key": "gateway.access.cli",
+    "demo": "engine_adapter.demo.cli",
     "version": "gateway.cli.version",
 }
 """Sub-command -> module that holds its Typer application as `app`."""

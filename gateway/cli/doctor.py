@@ -15,10 +15,9 @@ from engine_adapter import doctor as checks
 from engine_adapter import install
 from engine_adapter.doctor import Finding
 from engine_adapter.launch.hardware import Hardware
-from engine_adapter.launch.ports import is_free
+from engine_adapter.launch.ports import is_free, port_owner
 from engine_adapter.vllm import pin
 from gateway.cli.flags import ConfigOption, ModelOption, fail, flag_layer, state_directory
-from gateway.cli.listener import port_owner
 from gateway.config import SettingsError
 from gateway.settings import Settings, load
 

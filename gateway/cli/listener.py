@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+
+from engine_adapter.launch.ports import port_owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,30 +88,3 @@ def _explained(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRNOTAVAIL:
         return f"this machine has no address {host}: use 127.0.0.1, or 0.0.0.0 for all addresses"
     return f"cannot listen on {host}:{port}: {error.strerror}"
-
-
-def port_owner(port: int, proc: Path = Path("/proc")) -> str | None:
-    """`name (pid N)` of a process that listens on `port`, as far as this user may see; None if unknown."""
-    inodes: set[str] = set()
-    for table in ("net/tcp", "net/tcp6"):
-        try:
-            rows = (proc / table).read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for row in rows:
-            columns = row.split()
-            listening = columns[3] == "0A"
-            if listening and int(columns[1].rsplit(":", 1)[1], 16) == port:
-                inodes.add(columns[9])
-    wanted = {f"socket:[{inode}]" for inode in inodes}
-    if not wanted:
-        return None
-    for process in proc.iterdir():
-        if not process.name.isdigit():
-            continue
-        try:
-            if any(os.readlink(fd) in wanted for fd in (process / "fd").iterdir()):
-                return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
-        except OSError:
-            continue
-    return None

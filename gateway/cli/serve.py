@@ -7,7 +7,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +16,7 @@ import typer
 from engine_adapter.api import write_fleet
 from engine_adapter.launch.hardware import Hardware
 from engine_adapter.launch.plan import plan_workers, workers_elsewhere
+from engine_adapter.launch.ports import PortReservations
 from engine_adapter.launch.settings import SupervisionSettings
 from engine_adapter.launch.supervisor import EX_CONFIG, Supervisor
 from gateway.access.keys import KeyRing
@@ -178,7 +179,7 @@ def _supervise(settings: Settings, listener: socket.socket, state_dir: Path, con
     importlib.import_module("gateway.serve")
     model = model_of(settings.engine) if settings.engine.started_workers else None
     fleet_file = _fleet_file(settings, state_dir)
-    with _socket_directory(state_dir) as socket_dir:
+    with _socket_directory(state_dir) as socket_dir, closing(PortReservations()) as ports:
         plans = plan_workers(
             settings.engine,
             model,
@@ -186,6 +187,7 @@ def _supervise(settings: Settings, listener: socket.socket, state_dir: Path, con
             environment=os.environ,
             state_dir=state_dir,
             socket_dir=socket_dir,
+            ports=ports,
         )
         supervisor = Supervisor(
             plans,
