@@ -62,7 +62,7 @@ async def test_aborts_are_visible_over_http_without_polling(
     raw = await connect(engine)
     raw.post(CHAT, chat_body | {"stream": True}, x_request_id="gone")
     await raw.read_until(b"\n\n")
-    async with httpx.AsyncClient(base_url=engine.url) as client:
+    async with httpx.AsyncClient(base_url=engine.url, verify=False) as client:
         now = (await client.get("/fake/stats")).json()
         assert now["in_flight"][0] | {"x_request_id": "gone", "phase": "decode"} == now["in_flight"][0]
         unmet = (await client.get("/fake/stats", params={"aborted": 1, "timeout": 0.01})).json()

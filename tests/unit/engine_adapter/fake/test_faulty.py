@@ -212,7 +212,7 @@ async def test_refusing_closes_the_listener_and_opens_it_again(start_engine: Sta
     engine.set_faults(Fault("refuse"))
     with pytest.raises(httpx.ConnectError):
         await _health(engine)
-    async with httpx.AsyncClient(base_url=engine.control_url) as control:
+    async with httpx.AsyncClient(base_url=engine.control_url, verify=False) as control:
         assert (await control.get("/fake/stats")).json()["faults_committed"] == 1
         await control.delete("/fake/faults")
         await _accepts(engine)
@@ -241,7 +241,7 @@ async def test_refusing_may_drop_open_connections_as_a_dying_process_does(
 
 
 async def _health(engine: FakeEngine) -> int:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=False) as client:
         return (await client.get(f"{engine.url}/health")).status_code
 
 
@@ -289,7 +289,7 @@ async def test_the_control_listener_knows_no_faults(
     start_engine: StartEngine, chat_body: dict[str, Any]
 ) -> None:
     engine = await start_engine(control_port=0, faults=(Fault("status"), Fault("cut", path="/health")))
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=False) as client:
         assert (await client.post(f"{engine.url}{CHAT}", json=chat_body)).status_code == 503
         assert (await client.post(f"{engine.control_url}{CHAT}", json=chat_body)).status_code == 200
         assert (await client.get(f"{engine.control_url}/health")).status_code == 200

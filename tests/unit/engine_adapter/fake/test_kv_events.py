@@ -93,7 +93,7 @@ async def speak(
                 kv_events=KVEventsConfig(**events),
                 models=(ServedModel("base"), ServedModel("ad", "/lora", "base")),
             )
-            client = await stack.enter_async_context(httpx.AsyncClient(base_url=engine.url))
+            client = await stack.enter_async_context(httpx.AsyncClient(base_url=engine.url, verify=False))
             return engine, client
 
         yield start
@@ -244,12 +244,12 @@ async def test_a_restarted_engine_counts_from_zero_on_the_same_ports(
 ) -> None:
     engine = await start_engine(prefix_cache=PrefixCacheConfig(64, 16), kv_events=KVEventsConfig())
     before = (engine.url, engine.kv_endpoint, engine.kv_replay_endpoint)
-    async with httpx.AsyncClient(base_url=engine.url) as client:
+    async with httpx.AsyncClient(base_url=engine.url, verify=False) as client:
         await complete(client, PROMPT)
     await engine.restart()
     assert (engine.url, engine.kv_endpoint, engine.kv_replay_endpoint) == before
     assert engine.stats.requests_seen == 0
-    async with httpx.AsyncClient(base_url=engine.url) as client:
+    async with httpx.AsyncClient(base_url=engine.url, verify=False) as client:
         usage = (await complete(client, PROMPT))["usage"]
     assert usage["prompt_tokens_details"]["cached_tokens"] == 0
     assert [number for _, number, _ in await ear.replay(engine, 0)] == [0]

@@ -58,7 +58,7 @@ async def test_gauges_show_who_runs_and_who_waits(
     )
     body = chat_body | {"stream": True}
     async with (
-        httpx.AsyncClient(base_url=engine.url) as client,
+        httpx.AsyncClient(base_url=engine.url, verify=False) as client,
         client.stream("POST", "/v1/chat/completions", json=body),
         client.stream("POST", "/v1/chat/completions", json=body),
     ):
@@ -73,7 +73,7 @@ async def test_gauges_show_who_runs_and_who_waits(
 
 async def test_metrics_without_a_cache(start_engine: StartEngine) -> None:
     engine = await start_engine(prefix_cache=None)
-    async with httpx.AsyncClient(base_url=engine.url) as client:
+    async with httpx.AsyncClient(base_url=engine.url, verify=False) as client:
         await client.post("/v1/completions", json={"prompt": "the fox " * 100})
         got = await samples(client)
     assert got["vllm:prefix_cache_queries_total"] == 0

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
     from openai import AsyncOpenAI
 
+pytestmark = pytest.mark.slow  # importing the SDKs is
+
 MESSAGES: list[Any] = [{"role": "user", "content": "Tell me about the fox."}]
 
 

@@ -33,7 +33,7 @@ async def test_models_are_listed_and_retrieved(start_engine: StartEngine) -> Non
         ServedModel("ad", "/ad", "base"),
     )
     engine = await start_engine(models=models, max_model_len=4096)
-    async with httpx.AsyncClient(base_url=engine.url) as client:
+    async with httpx.AsyncClient(base_url=engine.url, verify=False) as client:
         listed = (await client.get("/v1/models")).json()
         one = (await client.get("/v1/models/org/alias")).json()
         missing = await client.get("/v1/models/none")
@@ -163,7 +163,7 @@ async def test_messages_errors_have_anthropics_form(client: httpx.AsyncClient) -
 
 async def test_a_prompt_that_does_not_fit_is_refused(start_engine: StartEngine) -> None:
     engine = await start_engine(max_model_len=64)
-    async with httpx.AsyncClient(base_url=engine.url) as client:
+    async with httpx.AsyncClient(base_url=engine.url, verify=False) as client:
         long = await client.post("/v1/completions", json={"prompt": "x" * 400, "max_tokens": 1})
         wide = await client.post("/v1/completions", json={"prompt": "x" * 40, "max_tokens": 60})
         open_ended = await client.post("/v1/chat/completions", json={"messages": [], "ignore_eos": True})
@@ -175,7 +175,7 @@ async def test_a_prompt_that_does_not_fit_is_refused(start_engine: StartEngine) 
 
 async def test_requests_are_kept_for_inspection(start_engine: StartEngine) -> None:
     engine = await start_engine(record_requests=2)
-    async with httpx.AsyncClient(base_url=engine.url) as client:
+    async with httpx.AsyncClient(base_url=engine.url, verify=False) as client:
         for number in range(3):
             await client.post(
                 f"/v1/completions?n={number}", json={"prompt": "a"}, headers={"traceparent": "00-x"}
@@ -191,7 +191,7 @@ async def test_answers_do_not_depend_on_the_engine_or_the_time(start_engine: Sta
     engines: list[FakeEngine] = [await start_engine(), await start_engine(), await start_engine(seed=1)]
     texts = []
     for engine in engines:
-        async with httpx.AsyncClient(base_url=engine.url) as client:
+        async with httpx.AsyncClient(base_url=engine.url, verify=False) as client:
             for _ in range(2):
                 answer = await client.post("/v1/completions", json={"prompt": "the fox", "max_tokens": 12})
                 texts.append(answer.json()["choices"][0]["text"])
