@@ -89,9 +89,9 @@ def test_nonsense_timeouts_are_refused(value: bytes) -> None:
     ("body", "header", "key", "priority"),
     [
         (b'{"model":"m"}', None, None, 0),
-        (b'{"model":"m","priority":7}', None, None, 7),
+        (b'{"model":"m","priority":7}', None, None, -7),  # vLLM's sense: less is earlier
         (b'{"model":"m","priority":7}', b"3", None, 3),
-        (b'{"model":"m","priority":7}', None, KEY, 5),
+        (b'{"model":"m","priority":-7}', None, KEY, 5),
         (b'{"model":"m"}', b"9", KEY, 5),
         (b'{"model":"m"}', b"-9", KEY, -9),
         (b'{"model":"m","priority":"high"}', None, None, 0),

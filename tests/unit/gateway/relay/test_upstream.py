@@ -42,7 +42,7 @@ class Taker:
         reader = ChunkedReader()
         payload = reader.feed(framed)
         assert reader.at_boundary, "events must be whole chunks"
-        assert payload.endswith((b"\n\n", b"\r\n\r\n")), "chunks must be whole events"
+        assert payload.endswith((b"\n\n", b"\n\r\n")), "chunks must be whole events"
         self.events.append(payload)
 
     def on_body(self, payload: bytes) -> None:
