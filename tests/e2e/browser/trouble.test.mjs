@@ -54,7 +54,7 @@ test("429 tells how long to wait and holds the next try back until then", () =>
     assert.ok(await answer.getByRole("button", { name: /Try again in \d s/ }).isDisabled());
     await screenshot(page, "too-many-requests");
     await page.unroute(CHAT);
-    await answer.getByRole("button", { name: "Try again", exact: true }).click();
+    await answer.getByRole("button", { name: "Try again", exact: true }).click({ timeout: 8000 });
     await untilStatus(page.locator(".answer"), "complete");
   }));
 

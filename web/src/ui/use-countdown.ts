@@ -4,14 +4,15 @@ import { useEffect, useState } from "react";
 export function useCountdown(seconds: number): number {
   const [until] = useState(() => performance.now() + seconds * 1000);
   const [left, setLeft] = useState(seconds);
+  const running = left > 0;
   useEffect(() => {
-    if (left <= 0) return;
-    const timer = setTimeout(() => {
+    if (!running) return;
+    const timer = setInterval(() => {
       setLeft(Math.max(0, Math.ceil((until - performance.now()) / 1000)));
-    }, 250);
+    }, 200);
     return () => {
-      clearTimeout(timer);
+      clearInterval(timer);
     };
-  });
+  }, [running, until]);
   return left;
 }
