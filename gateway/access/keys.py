@@ -150,13 +150,15 @@ class KeyRing:
     are compared with `hmac.compare_digest`. A revoked key is not in the table and looks like an unknown one.
     """
 
-    __slots__ = ("_path", "_seen", "_table")
+    __slots__ = ("_path", "_seen", "_table", "version")
 
     def __init__(self, path: Path) -> None:
         """Read the file. Raises KeyFileError, FileNotFoundError."""
         self._path = path
         self._seen = _version(path)
         self._table = _table(path, read_keys(path))
+        self.version = 1
+        """Grows with every change of the keys."""
 
     def __len__(self) -> int:
         """Usable keys."""
@@ -194,6 +196,7 @@ class KeyRing:
         except (OSError, KeyFileError) as error:
             log.warning("key file cannot be read, the last good keys stay in force", error=str(error))
             return False
+        self.version += 1
         log.info("keys reloaded", file=str(self._path), usable=len(self._table))
         return True
 

@@ -40,6 +40,9 @@ _LONGEST_TIMEOUT = 24 * 3600.0
 class Keys(Protocol):
     """What the data plane asks of a key ring."""
 
+    version: int
+    """Changes whenever the keys do."""
+
     def check(self, authorization: bytes | None, x_api_key: bytes | None = None) -> Key | None: ...
 
 
@@ -74,6 +77,11 @@ class Admitter:
         self._settings = settings
         self._keys = keys
         self._default_model = default_model
+
+    @property
+    def keys_version(self) -> int:
+        """Changes whenever a key may have been added or revoked."""
+        return 0 if self._keys is None else self._keys.version
 
     def authenticate(self, fields: Mapping[bytes, bytes]) -> Key | None:
         """The caller's key, or None where none are asked for. Raises AuthenticationFailed."""

@@ -24,12 +24,14 @@ from gateway.errors import GatewayError, InvalidRequest, TooLarge
 from gateway.relay.exchange import Exchange
 from gateway.relay.fields import Headers
 from gateway.relay.heads import error_response
+from gateway.relay.known_head import KnownHead, split_head
 from gateway.relay.relay import Relay
 from gateway.relay.request import FAMILIES
 
 log = structlog.get_logger(__name__)
 
 _LINGER_SECONDS = 2.0
+_REMEMBERED = 3
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _REQUEST_ID = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:")
 
@@ -75,6 +77,9 @@ class Front(HttpToolsProtocol):
         self._later_head = b""
         self._backlog: deque[bytes] = deque()
         self._backlog_bytes = 0
+        self._known: KnownHead | None = None
+        self._remembers = _REMEMBERED
+        """How many more heads may be remembered in vain."""
         self._deaf = False
         """What still comes from the client is thrown away: the connection ends after this answer."""
 
@@ -97,9 +102,10 @@ class Front(HttpToolsProtocol):
             exchange.client_gone()
 
     def data_received(self, data: bytes) -> None:
-        if self._deaf:
+        if self._deaf or (self._known is not None and self._is_repeated(data, self._known)):
             return
         self._arrived = len(data)
+        whole = self._at_rest
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
@@ -120,6 +126,8 @@ class Front(HttpToolsProtocol):
             return
         if self._deaf:
             return
+        if whole and self.exchange is not None and self._remembers:
+            self._remember(data)
         if self._head_bytes >= 0:
             self._head_bytes += len(data)
             if self._head_bytes > self.limits.header_bytes:
@@ -271,6 +279,49 @@ class Front(HttpToolsProtocol):
     def _too_large(self) -> TooLarge:
         return TooLarge(f"The request body is longer than {self.limits.body_bytes} bytes.")
 
+    @property
+    def _at_rest(self) -> bool:
+        """Is nothing read or answered, so that the next byte begins a request?"""
+        return (
+            self.exchange is None
+            and self._head_bytes < 0
+            and self._family is None
+            and self._later is None
+            and not self._backlog
+            and (self.cycle is None or self.cycle.response_complete)
+        )
+
+    def _is_repeated(self, data: bytes, known: KnownHead) -> bool:
+        """Begin the request in `data`, if it is one with a head that is known to be good."""
+        if not self._at_rest or self.relay.draining or known.keys_version != self.relay.admitter.keys_version:
+            return False
+        body = known.body_of(data)
+        if body is None or self.requests + 1 >= self.limits.requests_per_connection:
+            return False
+        self.idle_since = 0.0
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+        self.requests += 1
+        self._remembers = _REMEMBERED
+        self.url, self.headers, self.fields = known.url, known.headers, known.fields
+        self._key = known.key
+        self._family = known.family
+        self._body = body
+        self._begin()
+        return True
+
+    def _remember(self, data: bytes) -> None:
+        """The request in `data` was served; its head may come again."""
+        self._remembers -= 1
+        parted = split_head(data)
+        if parted is None or not self.keep_alive or self.expect_100_continue:
+            return
+        family = FAMILIES.get(self.url.partition(b"?")[0], "")
+        version = self.relay.admitter.keys_version
+        known = KnownHead(*parted, family, self.url, self.headers, self.fields, self._key, version)
+        if known.body_of(data) is not None and len(data) <= self.limits.body_bytes:
+            self._known = known
+
     def _begin(self) -> None:
         """The request is complete: answer it."""
         relay = self.relay
@@ -288,7 +339,6 @@ class Front(HttpToolsProtocol):
             self._refusal = None
             self._answer_error(error, family, answer_headers)
             return
-        self.headers = []
         self.exchange = exchange = Exchange(relay, self, call, relay.now())
         if self.flow.write_paused:  # by the answer before
             exchange.client_paused()
