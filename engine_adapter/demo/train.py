@@ -42,7 +42,7 @@ class TrainSettings:
     warmup_steps: int = 60
     cooldown: float = 0.3
     text_share: float = 0.15
-    average: float = 0.995
+    average: float = 0.98
     threads: int = 1
     save_minutes: float = 4.0
 

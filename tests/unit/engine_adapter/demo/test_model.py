@@ -138,7 +138,7 @@ def test_planted_circuit_ranks_the_right_value_high_before_any_training() -> Non
     with torch.inference_mode():
         assert median_rank() > 60
         plant_recall(model, 0)
-        assert median_rank() < 12
+        assert median_rank() < 30
 
 
 def test_random_llama_sizes() -> None:
