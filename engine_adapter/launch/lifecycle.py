@@ -150,7 +150,7 @@ class Lifecycle:
     def retire(self) -> None:
         """Let it run, but do not start it again."""
         self._retiring = True
-        if not self.running:
+        if self.state == "backoff":
             self.state, self._deadline = "stopped", math.inf
 
     def stop(self, now: float) -> list[Action]:
