@@ -13,6 +13,7 @@ in bytes of prompt, as integers, so that what is added for a request is exactly 
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from math import log
 from typing import Final
 
@@ -202,7 +203,7 @@ class PrefillQueue:
     __slots__ = ("_area", "_head", "_new", "_since", "_waiting")
 
     def __init__(self) -> None:
-        self._waiting: dict[int, Work] = {}
+        self._waiting: dict[Hashable, Work] = {}
         self._new = self._area = 0
         self._head: Work | None = None
         self._since = 0.0
@@ -214,7 +215,7 @@ class PrefillQueue:
     def new_bytes(self) -> int:
         return self._new
 
-    def add(self, key: int, work: Work, now: float) -> None:
+    def add(self, key: Hashable, work: Work, now: float) -> None:
         self._waiting[key] = work
         self._new += work.new
         self._area += work.area
@@ -222,7 +223,7 @@ class PrefillQueue:
             self._head = work
             self._since = now
 
-    def done(self, key: int, now: float) -> tuple[Work, float] | None:
+    def done(self, key: Hashable, now: float) -> tuple[Work, float] | None:
         """The prefill ended. Returns it with the seconds that it had the worker, as seen here: since it
         arrived at an idle worker or since the last one ended. None if it was not waiting."""
         work = self._drop(key)
@@ -232,13 +233,13 @@ class PrefillQueue:
         self._since = now
         return work, served
 
-    def cancel(self, key: int, now: float) -> None:
+    def cancel(self, key: Hashable, now: float) -> None:
         """The request ended without having been prefilled, as far as we know."""
         head = self._head
         if self._drop(key) is head and head is not None:
             self._since = now
 
-    def _drop(self, key: int) -> Work | None:
+    def _drop(self, key: Hashable) -> Work | None:
         work = self._waiting.pop(key, None)
         if work is not None:
             self._new -= work.new

@@ -18,6 +18,7 @@ from gateway.routing.explain import Explanation
 from gateway.routing.fingerprint import Fingerprint, fingerprint
 from gateway.routing.fleet import Fleet, Worker
 from gateway.routing.index import ENTRY_BYTES, CacheMirror
+from gateway.routing.peers import PeerExchange
 from gateway.routing.policies.base import Policy
 from gateway.routing.policies.registry import make_policy
 from gateway.routing.settings import RoutingSettings
@@ -36,6 +37,8 @@ class Router:
         self.settings = settings = settings or RoutingSettings()
         self.fleet = fleet
         self.account = RoutingAccount()
+        self.peers: PeerExchange | None = None
+        """Set where other gateways serve the same fleet."""
         self._random = Random(settings.seed)
         self._policies: dict[tuple[str, str], Policy] = {}
         self._rates: dict[str, PrefillRates] = {}
@@ -98,6 +101,8 @@ class Router:
             now,
         )
         state.queue.add(routed.key, work, now)
+        if self.peers is not None:
+            self.peers.routed(routed.key, state.worker.id, work, cached, prompt)
         cache.touch(prompt, depth)
         state.computed_bytes += work.new
         if state.recent_models.latest != model:
@@ -232,6 +237,8 @@ class RoutedRequest:
         state = self._state
         work = self._work
         ended = state.queue.done(self.key, now)
+        if (peers := self._router.peers) is not None:
+            peers.prefilled(self.key, answered=True)
         if not work.end_seen:
             return
         if ended is not None and self._was_as_predicted(ended[1]):
@@ -280,6 +287,8 @@ class RoutedRequest:
         state.worker.in_flight -= 1
         if self.ttft is None:
             state.queue.cancel(self.key, now)
+            if (peers := self._router.peers) is not None:
+                peers.prefilled(self.key, answered=False)
             if outcome != "ok":
                 state.cache.forget(prompt, self._depth)
         self.prompt_tokens = prompt_tokens

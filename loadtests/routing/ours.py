@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from random import Random
 
 import msgspec
@@ -11,6 +12,7 @@ from gateway.routing.assignment import RouteRequest
 from gateway.routing.fleet import Fleet
 from gateway.routing.kv_sequence import Verdict
 from gateway.routing.kv_source import EventSource
+from gateway.routing.peers import PeerExchange
 from gateway.routing.router import RoutedRequest, Router
 from gateway.routing.settings import RoutingSettings
 from loadtests.routing.engine import Flight, SimEngine
@@ -153,14 +155,41 @@ class Replicas:
     """Several gateway processes over the same engines, each with its own router; requests take turns.
 
     `poll_s`: how often each reads the engines' own queue lengths (`/metrics`); None: never.
+    `news_s`: how late each hears what the others have routed; None: never.
     """
 
-    def __init__(self, engines: list[SimEngine], replicas: list[Sluice], poll_s: float | None) -> None:
+    def __init__(
+        self,
+        engines: list[SimEngine],
+        replicas: list[Sluice],
+        poll_s: float | None = None,
+        news_s: float | None = None,
+    ) -> None:
         self._engines = engines
         self._replicas = replicas
         self._poll_s = poll_s
         self._polled = float("-inf")
         self._of: dict[Flight, Sluice] = {}
+        self._news_s = news_s
+        self._post: deque[tuple[float, bytes]] = deque()
+        self._exchanges: list[PeerExchange] = []
+        if news_s is not None:
+            for number, replica in enumerate(replicas):
+                exchange = PeerExchange(str(number), replica.router.state)
+                replica.router.peers = exchange
+                self._exchanges.append(exchange)
+
+    def _send(self, now: float) -> None:
+        if self._news_s is not None:
+            for exchange in self._exchanges:
+                if (message := exchange.drain()) is not None:
+                    self._post.append((now + self._news_s, message))
+
+    def _deliver(self, now: float) -> None:
+        while self._post and self._post[0][0] <= now:
+            arrived, message = self._post.popleft()
+            for exchange in self._exchanges:
+                exchange.receive(message, arrived)
 
     def choose(self, flight: Flight, now: float, exclude: frozenset[int]) -> int:
         if self._poll_s is not None and now - self._polled >= self._poll_s:
@@ -169,14 +198,21 @@ class Replicas:
                 waiting = len(engine.waiting) + (engine.serving is not None)
                 for replica in self._replicas:
                     replica.router.observe_load(str(number), waiting, now)
+        self._deliver(now)
         replica = self._of[flight] = self._replicas[flight.index % len(self._replicas)]
-        return replica.choose(flight, now, exclude)
+        chosen = replica.choose(flight, now, exclude)
+        self._send(now)
+        return chosen
 
     def first_token(self, flight: Flight, now: float) -> None:
+        self._deliver(now)
         self._of[flight].first_token(flight, now)
+        self._send(now)
 
     def ended(self, flight: Flight, now: float, ok: bool) -> None:
+        self._deliver(now)
         self._of.pop(flight).ended(flight, now, ok)
+        self._send(now)
 
     def stored(self, engine: int, flight: Flight, stored: list[int], evicted: list[int], now: float) -> None:
         for replica in self._replicas:

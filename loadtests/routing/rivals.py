@@ -111,8 +111,8 @@ class RoutedBlocks:
 
 class SglangCacheAware(Rival):
     """sglang-router `cache_aware` at launcher defaults: 0.3 / 64 / 1.5, and LRU eviction every 60 s to 67.1M
-    characters, 4 a token. An engine that restarts keeps its tree. Below the threshold the present design takes
-    the shortest queue, the first one took the smallest tree (`SglangSmallestTree`)."""
+    characters, 4 a token. An engine that restarts keeps its tree. Below the threshold the present design
+    takes the shortest queue, the first one took the smallest tree (`SglangSmallestTree`)."""
 
     def __init__(self, engines: list[SimEngine]) -> None:
         super().__init__(engines)

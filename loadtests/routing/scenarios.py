@@ -20,6 +20,7 @@ from loadtests.routing.workload import (
     Texts,
     read_trace,
     shared_prefixes,
+    spread,
     with_think_times,
 )
 
@@ -67,15 +68,17 @@ def sluice_with_events(loss: float = 0.0, replay: bool = True, **settings: objec
     return make
 
 
-def replicas(count: int, poll_s: float | None, **settings: object) -> MakeChooser:
-    """`count` gateways side by side."""
+def replicas(
+    count: int, poll_s: float | None = None, news_s: float | None = None, **settings: object
+) -> MakeChooser:
+    """`count` gateways side by side (see `Replicas`)."""
     texts = Texts(BLOCK_BYTES)
 
     def make(engines: list[SimEngine]) -> Chooser:
         each = [
             Sluice(engines, replace(_settings(BLOCK_BYTES, settings), seed=n), texts) for n in range(count)
         ]
-        return Replicas(engines, each, poll_s)
+        return Replicas(engines, each, poll_s, news_s)
 
     return make
 
@@ -237,14 +240,19 @@ def gateways(trace: Trace) -> Iterator[Row]:
     routers = {
         ORACLE: EVERYBODY[ORACLE],
         "1 gateway": EVERYBODY[OURS],
-        "2 gateways, own requests only": replicas(2, None),
-        "2 gateways, queues polled every second": replicas(2, 1.0),
-        "2 gateways, queues polled every 5 s": replicas(2, 5.0),
-        "4 gateways, own requests only": replicas(4, None),
-        "4 gateways, queues polled every second": replicas(4, 1.0),
-        "2 gateways, least load, own requests only": replicas(2, None, policy="least_load"),
+        "2 gateways, own requests only": replicas(2),
+        "2 gateways, queues polled every second": replicas(2, poll_s=1.0),
+        "2 gateways, queues polled every 5 s": replicas(2, poll_s=5.0),
+        "2 gateways, news after 10 ms": replicas(2, news_s=0.01),
+        "2 gateways, news after 1 s": replicas(2, news_s=1.0),
+        "4 gateways, own requests only": replicas(4),
+        "4 gateways, queues polled every second": replicas(4, poll_s=1.0),
+        "4 gateways, news after 10 ms": replicas(4, news_s=0.01),
+        "4 gateways, news after 1 s": replicas(4, news_s=1.0),
+        "2 gateways, least load, own requests only": replicas(2, policy="least_load"),
     }
-    yield from _rows("gateways", "conversation trace", requests, Setup(), routers)
+    yield from _rows("gateways", "bursts every 3 s, as recorded", requests, Setup(), routers)
+    yield from _rows("gateways", "arrivals spread over the 3 s", spread(requests), Setup(), routers)
 
 
 SCENARIOS: Mapping[str, Callable[[Trace], Iterator[Row]]] = {

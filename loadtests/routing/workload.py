@@ -43,6 +43,18 @@ def read_trace(path: Path, limit: int, speedup: float = 1.0) -> list[SimRequest]
     return requests
 
 
+def spread(requests: list[SimRequest], tick: float = 3.0) -> list[SimRequest]:
+    """Arrivals of one instant spread evenly over the recorder's tick: the public trace counts in 3 s."""
+    together: dict[float, list[SimRequest]] = {}
+    for request in requests:
+        together.setdefault(request.at, []).append(request)
+    return [
+        replace(request, at=at + tick * place / len(some))
+        for at, some in together.items()
+        for place, request in enumerate(some)
+    ]
+
+
 def with_think_times(requests: list[SimRequest], itl: float) -> list[SimRequest]:
     """The same requests as sessions: a turn arrives when its user has read the answer to the last one.
 
