@@ -18,11 +18,11 @@ _REMIND_SECONDS = 30.0
 class Console:
     """Plain lines; on a terminal the progress of a start rewrites its own line."""
 
-    def __init__(self, url: str, *, keys: bool, out: TextIO = sys.stderr) -> None:
+    def __init__(self, url: str, *, keys: bool, out: TextIO | None = None) -> None:
         self._url = url
         self._keys = keys
-        self._out = out
-        self._live = out.isatty()
+        self._out = out or sys.stderr
+        self._live = self._out.isatty()
         self._line_open = False
         self._seen: dict[str, tuple[str, str]] = {}
         self._reminded: dict[str, float] = {}
