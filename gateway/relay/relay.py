@@ -76,7 +76,8 @@ class Relay:
         self.waiting: WaitingRoom[Exchange] = WaitingRoom(settings.admission.queue)
         self.budget = RetryBudget(settings.retries)
         self.hedge_delay = HedgeDelay(settings.hedging) if settings.hedging.enabled else None
-        self.exchanges: set[Exchange] = set()
+        self.exchanges: dict[Exchange, None] = {}
+        """Those in progress, in the order they came."""
         self._drain = _Drain()
         self._sweeper: asyncio.Task[None] | None = None
         self._id_prefix = os.urandom(8).hex().encode()
@@ -124,12 +125,12 @@ class Relay:
         return b"%b%08x" % (self._id_prefix, next(self._ids))
 
     def enter(self, exchange: Exchange) -> None:
-        self.exchanges.add(exchange)
+        self.exchanges[exchange] = None
         self.accounting.active += 1
         self.budget.request(exchange.started)
 
     def leave(self, exchange: Exchange) -> None:
-        self.exchanges.discard(exchange)
+        self.exchanges.pop(exchange, None)
         self.accounting.active -= 1
         if self._drain.requested and not self.exchanges:
             self._drain.done.set()

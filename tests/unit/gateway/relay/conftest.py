@@ -40,7 +40,7 @@ class MemoryTransport:
         self.closed = self.aborted = self.paused = self.ended = False
 
     def write(self, data: bytes) -> None:
-        assert not (self.closed or self.aborted), "write on a closed transport"
+        assert not self.is_closing(), "write on a closed transport"
         self.written += data
 
     def write_eof(self) -> None:

@@ -15,12 +15,20 @@ from gateway.relay.framing import (
 
 BODIES = {
     "plain": (b"3\r\nabc\r\n5\r\ndefgh\r\n0\r\n\r\n", b"abcdefgh"),
-    "upper and lower case, leading zeros": (b"00A\r\n0123456789\r\na\r\nabcdefghij\r\n000\r\n\r\n", b"0123456789abcdefghij"),
+    "upper and lower case, leading zeros": (
+        b"00A\r\n0123456789\r\na\r\nabcdefghij\r\n000\r\n\r\n",
+        b"0123456789abcdefghij",
+    ),
     "extensions": (b'3;name=value;q="a b"\r\nabc\r\n1 ;x\r\nd\r\n0;last\r\n\r\n', b"abcd"),
     "trailers": (b"3\r\nabc\r\n0\r\nexpires: never\r\nx: y\r\n\r\n", b"abc"),
     "payload that looks like framing": (b"d\r\n0\r\n\r\n3\r\nabc\r\n\r\n0\r\n\r\n", b"0\r\n\r\n3\r\nabc\r\n"),
     "empty": (b"0\r\n\r\n", b""),
-}  # fmt: skip
+}
+
+
+def read(*pieces: bytes) -> tuple[ChunkedReader, bytes]:
+    reader = ChunkedReader()
+    return reader, b"".join(map(reader.feed, pieces))
 
 
 @pytest.mark.parametrize(("wire", "payload"), BODIES.values(), ids=BODIES)
@@ -28,9 +36,8 @@ def test_every_cut_gives_the_same_payload(wire: bytes, payload: bytes) -> None:
 
     for first in range(len(wire) + 1):
         for second in range(first, len(wire) + 1):
-            reader = ChunkedReader()
-            pieces = [reader.feed(p) for p in (wire[:first], wire[first:second], wire[second:])]
-            assert b"".join(pieces) == payload
+            reader, got = read(wire[:first], wire[first:second], wire[second:])
+            assert got == payload
             assert reader.done
             assert reader.excess == b""
 
@@ -95,10 +102,8 @@ def test_blank_behind_a_size_is_taken() -> None:
 def test_broken_framing_is_refused_at_every_cut(wire: bytes, says: str) -> None:
     step = max(1, len(wire) // 40)
     for cut in range(0, len(wire), step):
-        reader = ChunkedReader()
         with pytest.raises(FramingError, match=says):
-            for piece in (wire[:cut], wire[cut:]):
-                reader.feed(piece)
+            read(wire[:cut], wire[cut:])
 
 
 def test_at_boundary_only_between_chunks() -> None:

@@ -169,11 +169,11 @@ def test_with_model_refuses_keys_that_are_no_text(key: bytes) -> None:
 def test_whatever_the_bytes_nothing_but_a_refusal_comes(body: bytes) -> None:
     for candidate in (body, b'{"model":"m","x":' + body, b'{"model":"m",%b}' % body):
         try:
-            changed = with_model(candidate, "n") if parse(candidate) else b""
-        except InvalidRequest as refusal:
-            assert refusal.message
-        else:
-            assert parse(changed).model == "n"
+            parse(candidate)
+            changed = with_model(candidate, "n")
+        except InvalidRequest:
+            continue
+        assert parse(changed).model == "n"
 
 
 def test_every_family_is_one_that_errors_know() -> None:

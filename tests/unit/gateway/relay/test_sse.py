@@ -207,8 +207,11 @@ USAGES = {
     "null": (b'{"usage":null}', Usage()),
     "of nothing": (b"", Usage()),
     "no details": (b'"usage":{"prompt_tokens":7,"prompt_tokens_details":null}', Usage(7, 0, 0)),
-    "not a count": (b'"usage":{"prompt_tokens":-7,"completion_tokens":1e3,"cached_tokens":"9"}', Usage(0, 0, 1)),
-}  # fmt: skip
+    "not a count": (
+        b'"usage":{"prompt_tokens":-7,"completion_tokens":1e3,"cached_tokens":"9"}',
+        Usage(0, 0, 1),
+    ),
+}
 
 
 @pytest.mark.parametrize(("data", "expected"), USAGES.values(), ids=USAGES)

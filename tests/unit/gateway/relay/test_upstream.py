@@ -95,7 +95,10 @@ ANSWERS = {
         SSE + CHUNKED + b"%x;x=1\r\n" % len(EVENTS) + EVENTS + b"\r\n0\r\nx: y\r\n\r\n",
         (1, EVENTS, b"", b"", 1, 0),
     ),
-    "events by length": (SSE + b"content-length: %d\r\n\r\n" % len(EVENTS) + EVENTS, (1, EVENTS, b"", b"", 1, 0)),
+    "events by length": (
+        SSE + b"content-length: %d\r\n\r\n" % len(EVENTS) + EVENTS,
+        (1, EVENTS, b"", b"", 1, 0),
+    ),
     "events with CRLF": (
         SSE + CHUNKED + chunk(EVENTS.replace(b"\n", b"\r\n")) + LAST_CHUNK,
         (1, EVENTS.replace(b"\n", b"\r\n"), b"", b"", 1, 0),
@@ -110,14 +113,17 @@ ANSWERS = {
     ),
     "no events": (SSE + CHUNKED + LAST_CHUNK, (1, b"", b"", b"", 1, 0)),
     "a document": (JSON + b'content-length: 9\r\n\r\n{"a":"b"}', (1, b"", b'{"a":"b"}', b"", 1, 0)),
-    "a chunked document": (JSON + CHUNKED + b'4\r\n{"a"\r\n5\r\n:"b"}\r\n0\r\n\r\n', (1, b"", b'{"a":"b"}', b"", 1, 0)),
+    "a chunked document": (
+        JSON + CHUNKED + b'4\r\n{"a"\r\n5\r\n:"b"}\r\n0\r\n\r\n',
+        (1, b"", b'{"a":"b"}', b"", 1, 0),
+    ),
     "an empty document": (JSON + b"content-length: 0\r\n\r\n", (1, b"", b"", b"", 1, 0)),
     "no content": (b"HTTP/1.1 204 No Content\r\n\r\n", (1, b"", b"", b"", 1, 0)),
     "an interim answer first": (
         b"HTTP/1.1 100 Continue\r\n\r\n" + JSON + b"content-length: 2\r\n\r\n{}",
         (1, b"", b"{}", b"", 1, 0),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("wire", "told"), ANSWERS.values(), ids=ANSWERS)
