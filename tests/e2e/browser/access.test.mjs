@@ -1,7 +1,18 @@
 /** The page by keyboard alone, by ear, on a phone, in either colours. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { answerWith, ask, lengthen, open, piece, screenshot, startGateway, untilStatus, withPage } from "./harness.mjs";
+import {
+  accessibilityFaults,
+  answerWith,
+  ask,
+  lengthen,
+  open,
+  piece,
+  screenshot,
+  startGateway,
+  untilStatus,
+  withPage,
+} from "./harness.mjs";
 
 let gateway;
 before(async () => {
@@ -94,7 +105,11 @@ test("a screen reader hears of an answer when it begins and when it ends, not at
       window.heard = [];
       const region = document.getElementById("announcer");
       const note = () => window.heard.push(region.textContent);
-      new MutationObserver(note).observe(region, { childList: true, characterData: true, subtree: true });
+      new MutationObserver(note).observe(region, {
+        childList: true,
+        characterData: true,
+        subtree: true,
+      });
     });
     const answer = await ask(page, "Where is the lantern?");
     await untilStatus(answer, "complete");
@@ -103,6 +118,37 @@ test("a screen reader hears of an answer when it begins and when it ends, not at
     assert.match(heard.at(-1), /^Answer: \S/);
     assert.ok(heard.length <= 2, `heard ${heard.length} times`);
   }));
+
+const RICH = `## A heading
+
+1. one, with \`code\` and [a link](https://example.org/)
+
+\`\`\`python
+def f(x: int = 3) -> str:  # a comment
+    return "text"
+\`\`\`
+
+| a | b |
+| - | - |
+| c | d |`;
+
+for (const colorScheme of ["light", "dark"]) {
+  test(`axe finds no fault in ${colorScheme} colours`, () =>
+    withPage(gateway.url, { colorScheme }, async (page) => {
+      await open(page, gateway.url);
+      assert.deepEqual(await accessibilityFaults(page), [], "the empty page");
+      await answerWith(page, [piece(RICH, "length"), "[DONE]"]);
+      const answer = await ask(page, "Show me.");
+      await untilStatus(answer, "complete");
+      await answer.locator(".hljs-comment").waitFor();
+      assert.deepEqual(await accessibilityFaults(page), [], "an answer");
+      await answerWith(page, [{ error: { message: "worker w0 was lost", code: "worker_lost" } }]);
+      await untilStatus(await ask(page, "And now?"), "failed");
+      assert.deepEqual(await accessibilityFaults(page), [], "a failure");
+      await page.getByRole("button", { name: "Settings", exact: true }).click();
+      assert.deepEqual(await accessibilityFaults(page), [], "the settings");
+    }));
+}
 
 const WIDE = `A table and code wider than a phone:
 
@@ -162,7 +208,10 @@ test("buttons on a phone are large enough for a thumb", () =>
     await untilStatus(await ask(page, "Where is the lantern?"), "complete");
     const small = await page.evaluate(() =>
       [...document.querySelectorAll("button, select")]
-        .map((el) => ({ name: el.getAttribute("aria-label") ?? el.textContent, box: el.getBoundingClientRect() }))
+        .map((el) => ({
+          name: el.getAttribute("aria-label") ?? el.textContent,
+          box: el.getBoundingClientRect(),
+        }))
         .filter(({ box }) => box.width > 0 && (box.width < 36 || box.height < 36))
         .map(({ name }) => name),
     );

@@ -6,7 +6,7 @@
  * CHROMIUM        path of the browser (default /usr/bin/chromium).
  */
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -32,7 +32,11 @@ export async function startGateway() {
   if (given) return { url: new URL(given).origin, stop: async () => undefined };
   process.env.MOCK_LOADING_MS ??= "0";
   const { preview } = await import(pathToFileURL(require.resolve("vite")).href);
-  const server = await preview({ root: WEB, configFile: join(WEB, "vite.config.ts"), preview: { port: 0 } });
+  const server = await preview({
+    root: WEB,
+    configFile: join(WEB, "vite.config.ts"),
+    preview: { port: 0 },
+  });
   const url = new URL(server.resolvedUrls.local[0]).origin;
   return { url, stop: () => server.close() };
 }
@@ -79,6 +83,20 @@ export async function open(page, baseUrl) {
   await page.locator(".model-picker select:enabled").waitFor();
 }
 
+/** What axe-core finds against WCAG 2.2 A and AA, as "rule: elements". */
+export async function accessibilityFaults(page) {
+  await page.waitForFunction(() =>
+    document.getAnimations().every(({ effect }) => effect.getComputedTiming().iterations === Infinity),
+  );
+  await page.evaluate(await readFile(require.resolve("axe-core/axe.min.js"), "utf8"));
+  const { violations } = await page.evaluate(() =>
+    window.axe.run({
+      runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+    }),
+  );
+  return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target.join(" ")).join(", ")}`);
+}
+
 export async function screenshot(page, name) {
   const folder = process.env.SCREENSHOT_DIR;
   if (!folder) return;
@@ -123,8 +141,15 @@ export function untilKept(page) {
  */
 export async function lengthen(page) {
   await page.route("**/v1/chat/completions", async (route) => {
-    const body = { ...route.request().postDataJSON(), max_tokens: 1500, ignore_eos: true };
-    const headers = { ...route.request().headers(), "x-fake-fault": "slow; event_s=0.02" };
+    const body = {
+      ...route.request().postDataJSON(),
+      max_tokens: 1500,
+      ignore_eos: true,
+    };
+    const headers = {
+      ...route.request().headers(),
+      "x-fake-fault": "slow; event_s=0.02",
+    };
     await route.continue({ headers, postData: JSON.stringify(body) });
   });
 }

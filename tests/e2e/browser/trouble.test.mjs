@@ -14,9 +14,20 @@ const CHAT = "**/v1/chat/completions";
 test("a worker that loads is told in words; a question waits for it", () =>
   withPage(gateway.url, {}, async (page) => {
     let ready = false;
-    const worker = { id: "w0", url: "http://127.0.0.1:1", model: "m", state: "loading", message: "reading weights" };
+    const worker = {
+      id: "w0",
+      url: "http://127.0.0.1:1",
+      model: "m",
+      state: "loading",
+      message: "reading weights",
+    };
     await page.route("**/health", (route) =>
-      ready ? route.continue() : route.fulfill({ status: 503, json: { status: "loading", workers: [worker] } }),
+      ready
+        ? route.continue()
+        : route.fulfill({
+            status: 503,
+            json: { status: "loading", workers: [worker] },
+          }),
     );
     await page.goto(`${gateway.url}/`);
     await page.locator(".topbar__gate").getByText("Worker w0 is loading the model…").waitFor();
@@ -32,7 +43,10 @@ test("the gateway's own refusal is shown in its words", () =>
   withPage(gateway.url, {}, async (page) => {
     await open(page, gateway.url);
     await page.route(CHAT, (route) => {
-      const body = { ...route.request().postDataJSON(), model: "no-such-model" };
+      const body = {
+        ...route.request().postDataJSON(),
+        model: "no-such-model",
+      };
       return route.continue({ postData: JSON.stringify(body) });
     });
     const answer = await ask(page, "Hello?");
@@ -46,8 +60,18 @@ test("the gateway's own refusal is shown in its words", () =>
 test("429 tells how long to wait and holds the next try back until then", () =>
   withPage(gateway.url, {}, async (page) => {
     await open(page, gateway.url);
-    const error = { message: "20 requests per minute are used up.", type: "rate_limit", code: "rate_limit_exceeded" };
-    await page.route(CHAT, (route) => route.fulfill({ status: 429, headers: { "retry-after": "2" }, json: { error } }));
+    const error = {
+      message: "20 requests per minute are used up.",
+      type: "rate_limit",
+      code: "rate_limit_exceeded",
+    };
+    await page.route(CHAT, (route) =>
+      route.fulfill({
+        status: 429,
+        headers: { "retry-after": "2" },
+        json: { error },
+      }),
+    );
     const answer = await ask(page, "Hello?");
     await untilStatus(answer, "failed");
     assert.match(await answer.innerText(), /Too many requests[\s\S]*used up[\s\S]*wait 2 s/);
@@ -61,11 +85,18 @@ test("429 tells how long to wait and holds the next try back until then", () =>
 test("401 asks for a key, keeps it and sends it", () =>
   withPage(gateway.url, {}, async (page) => {
     await open(page, gateway.url);
-    const error = { message: "No API key was given.", type: "auth", code: "invalid_api_key" };
+    const error = {
+      message: "No API key was given.",
+      type: "auth",
+      code: "invalid_api_key",
+    };
     await page.route(CHAT, (route) => {
       const allowed = route.request().headers().authorization === "Bearer sk-test";
       return allowed
-        ? route.fulfill({ contentType: "text/event-stream", body: `data: ${JSON.stringify(piece("In.", "stop"))}\n\n` })
+        ? route.fulfill({
+            contentType: "text/event-stream",
+            body: `data: ${JSON.stringify(piece("In.", "stop"))}\n\n`,
+          })
         : route.fulfill({ status: 401, json: { error } });
     });
     const answer = await ask(page, "Hello?");

@@ -25,6 +25,7 @@ export function Thread({ conversation, onExample, onSettings }: ThreadProps) {
     <main className="thread" ref={scroller} aria-label="Conversation">
       <div className="thread__content" ref={content}>
         {refused && !conversation && <FailureNotice failure={refused} onKey={openKey} />}
+        {conversation && <h1 className="visually-hidden">{conversation.title}</h1>}
         {conversation ? (
           <ol className="turns">
             {branch(conversation).map((message) => {
