@@ -42,7 +42,10 @@ class FakeEngine:
         self._reopening: asyncio.TimerHandle | None = None
         self._listening: asyncio.Task[None] | None = None
         self._sweeping: asyncio.TimerHandle | None = None
+        self._started = False
         self._publisher: KVEventPublisher | None = None
+        self._fresh = True
+        """Nothing was served since the parts were built."""
         self._build()
 
     def _build(self) -> None:
@@ -108,8 +111,12 @@ class FakeEngine:
 
     async def start(self) -> str:
         """Listen; returns the base URL."""
-        if self._server is not None:
+        if self._started:
             raise RuntimeError("the fake engine is already started")
+        self._started = True
+        if not self._fresh:
+            self._build()
+        self._fresh = False
         self._clockwork.start()
         if self._publisher is not None:
             await self._publisher.start()
@@ -125,7 +132,8 @@ class FakeEngine:
         return self.url
 
     async def stop(self) -> None:
-        """Close the listeners and every connection; requests in flight die with them."""
+        """Close the listeners and every connection; requests in flight die with them, figures stay."""
+        self._started = False
         for timer in (self._reopening, self._listening, self._sweeping):
             if timer is not None:
                 timer.cancel()
@@ -144,7 +152,6 @@ class FakeEngine:
                     await server.wait_closed()
         if self._publisher is not None:
             await self._publisher.stop()
-        self._build()
 
     async def restart(self) -> str:
         """Stop, and start anew on the same port with an empty cache and KV events counted from 0."""
@@ -188,6 +195,8 @@ class FakeEngine:
 
     def _apply_refusal(self) -> None:
         """Close or open the listener as the faults in force want it."""
+        if not self._started:
+            return
         if self._reopening is not None:
             self._reopening.cancel()
             self._reopening = None
@@ -210,8 +219,10 @@ class FakeEngine:
         self._apply_refusal()
 
     async def _reopen(self) -> None:
-        self._server = await self._listen(self._port, control=False)
-        self._listening = None
+        try:
+            self._server = await self._listen(self._port, control=False)
+        finally:
+            self._listening = None
 
 
 def _port_of(server: asyncio.Server) -> int:

@@ -55,6 +55,7 @@ class FaultyExchange(Exchange):
     def __init__(self, sound: Exchange, fault: Fault, engine: JobControl) -> None:
         super().__init__(sound.connection, sound.method, sound.path, sound.query)
         self.headers = sound.headers
+        self.raw_headers = sound.raw_headers
         self.body = sound.body
         self.keep_alive = sound.keep_alive
         self.chunked = sound.chunked

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -29,6 +30,8 @@ from engine_adapter.fake.wire import chat, completions, messages, pooling, respo
 from engine_adapter.fake.wire.errors import ApiError, anthropic_error, http_error, malformed, openai_error
 from engine_adapter.fake.wire.fields import Body
 from engine_adapter.fake.wire.generation import Generation, Origin
+
+_log = logging.getLogger(__name__)
 
 VERSION = "0.32.0"
 """The vLLM version whose surface this is."""
@@ -58,8 +61,13 @@ class RecordedRequest:
 
     method: str
     target: str
-    headers: dict[str, str]
+    headers: tuple[tuple[str, str], ...]
+    """In order, names in the spelling they came in."""
     body: bytes
+
+    def header(self, name: str) -> str | None:
+        """The last value of a header, whatever its spelling; None if it was not sent."""
+        return next((value for key, value in reversed(self.headers) if key.lower() == name.lower()), None)
 
 
 class Front:
@@ -164,6 +172,14 @@ class Front:
         except ApiError as error:
             render = anthropic_error if exchange.path.startswith("/v1/messages") else openai_error
             exchange.reply(error.status, render(error))
+        except Exception as error:
+            # Without this the HTTP parser, whose callback this is, would take a bug here for a bad request.
+            _log.exception("%s %s", exchange.method, exchange.path)
+            if exchange.started:
+                exchange.connection.reset()
+            else:
+                internal = ApiError(str(error), status=500, kind="InternalServerError")
+                exchange.reply(500, openai_error(internal))
 
     def close(self) -> None:
         """Drop every connection and whoever waits for statistics."""
@@ -356,9 +372,7 @@ class Front:
 
     def _record(self, exchange: Exchange) -> None:
         target = f"{exchange.path}?{exchange.query}" if exchange.query else exchange.path
-        headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in exchange.headers.items()
-        }
+        headers = tuple((n.decode("latin-1"), v.decode("latin-1")) for n, v in exchange.raw_headers)
         self.recorded.append(RecordedRequest(exchange.method, target, headers, exchange.body))
 
 

@@ -89,6 +89,7 @@ class Exchange:
         "method",
         "path",
         "query",
+        "raw_headers",
         "rendering",
         "started",
     )
@@ -99,6 +100,9 @@ class Exchange:
         self.path = path
         self.query = query
         self.headers: dict[bytes, bytes] = {}
+        """By lower-case name; of headers sent twice the last."""
+        self.raw_headers: list[tuple[bytes, bytes]] = []
+        """As they came."""
         self.body = b""
         self.keep_alive = True
         self.chunked = True
@@ -116,7 +120,8 @@ class Exchange:
 
     def reply(self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b"") -> None:
         """Answer with a whole body; `extra` holds further header lines."""
-        self._write(self._unary_head(status, len(body), content_type, extra) + body)
+        head = self._unary_head(status, len(body), content_type, extra)
+        self._write(head if self.method == "HEAD" else head + body)
         self.finish()
 
     def open_stream(self) -> None:
@@ -194,6 +199,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
+        self._raw_headers: list[tuple[bytes, bytes]] = []
         self._parts: list[bytes] = []
 
     # asyncio.Protocol
@@ -240,6 +246,7 @@ class Connection(asyncio.Protocol):
         """A request begins."""
         self._url = b""
         self._headers = {}
+        self._raw_headers = []
         self._parts = []
 
     def on_url(self, url: bytes) -> None:
@@ -249,6 +256,7 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header line."""
         self._headers[name.lower()] = value
+        self._raw_headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The head is complete."""
@@ -265,6 +273,7 @@ class Connection(asyncio.Protocol):
         path, _, query = target.partition("?")
         exchange = Exchange(self, self._parser.get_method().decode("latin-1"), path, query)
         exchange.headers = self._headers
+        exchange.raw_headers = self._raw_headers
         exchange.body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         exchange.keep_alive = self._parser.should_keep_alive()
         exchange.chunked = self._parser.get_http_version() != "1.0"

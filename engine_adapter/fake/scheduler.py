@@ -238,6 +238,9 @@ class Scheduler:
             return True
         for prompt, answer in zip(job.prompts, job.answers, strict=True):
             allocation = self._pool.allocate(prompt, job.scope, answer)
+            if allocation is None and not self._running:
+                # Several prompts may need more than the whole pool: those beyond it go uncached.
+                continue
             if allocation is None:
                 for taken in job.allocations:
                     self._pool.free(taken)

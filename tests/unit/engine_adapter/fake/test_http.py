@@ -89,6 +89,13 @@ async def test_a_chunked_request_body(
     assert (await raw.read_until(b"\r\n")).startswith(b"HTTP/1.1 200")
 
 
+async def test_head_is_answered_without_a_body(engine: FakeEngine, connect: Connect) -> None:
+    raw = await connect(engine)
+    raw.writer.write(b"HEAD /health HTTP/1.1\r\nhost: x\r\n\r\nGET /version HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert (await raw.read_until(b"\r\n\r\n")).startswith(b"HTTP/1.1 405")
+    assert (await raw.read_until(b"\r\n")).startswith(b"HTTP/1.1 200")
+
+
 async def test_what_is_not_http_is_refused(engine: FakeEngine, connect: Connect) -> None:
     raw = await connect(engine)
     raw.writer.write(b"this is no request\r\n\r\n")

@@ -246,7 +246,9 @@ async def test_a_restarted_engine_counts_from_zero_on_the_same_ports(
     before = (engine.url, engine.kv_endpoint, engine.kv_replay_endpoint)
     async with httpx.AsyncClient(base_url=engine.url, verify=False) as client:
         await complete(client, PROMPT)
-    await engine.restart()
+    await engine.stop()
+    assert engine.stats.requests_seen == 1
+    await engine.start()
     assert (engine.url, engine.kv_endpoint, engine.kv_replay_endpoint) == before
     assert engine.stats.requests_seen == 0
     async with httpx.AsyncClient(base_url=engine.url, verify=False) as client:

@@ -161,6 +161,25 @@ def test_a_cached_prefix_shortens_the_prefill() -> None:
     assert bench.now - started == pytest.approx(0.04, abs=2 * SLOT)
 
 
+def test_prompts_beyond_the_whole_pool_do_not_block_the_queue() -> None:
+    pool = BlockPool(PrefixCacheConfig(num_blocks=4, block_size=4))
+    bench = Bench(pool=pool)
+    log = Log(bench)
+    prompts = [Prompt.from_ids(range(start, start + 12)) for start in (0, 100)]
+    job = Job(
+        request_id="two",
+        model="fake",
+        prompts=prompts,
+        sink=log,
+        streaming=False,
+        steps=1,
+        answers=[["a"], ["b"]],
+    )
+    bench.scheduler.submit(job, 0.0)
+    assert log.completed == 0.0
+    assert pool.usage == 0
+
+
 def test_a_job_waits_for_kv_blocks() -> None:
     pool = BlockPool(PrefixCacheConfig(num_blocks=4, block_size=4))
     bench = Bench(Timing(itl_base_s=0.1), pool=pool)
