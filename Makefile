@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PACKAGES := gateway engine_adapter cache kernels
 WEB_SOURCES := $(shell find web -type f -not -path 'web/node_modules/*' -not -path 'web/dist/*' 2>/dev/null)
 HAVE_NODE := $(shell node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && echo yes)
-CHROMIUM ?= $(firstword $(shell command -v chromium chromium-browser google-chrome))
+BROWSER := $(and $(HAVE_NODE),$(shell command -v chromium))
 
 .DEFAULT_GOAL := help
 
@@ -33,7 +33,7 @@ serve: $(STAMPS)/engine page ## Install what is missing, then serve the shipped 
 	@exec $(BIN)/sluice serve --host $(HOST) --port $(PORT) --state-dir .sluice $(ARGS)
 
 .PHONY: test
-test: lint unit contract web-test e2e browser ## Every check: lint, unit, contract, page, end to end
+test: lint unit contract web-test e2e ## Every check: lint, unit, contract, page, end to end
 
 ##@ Parts of make test
 
@@ -50,20 +50,16 @@ unit: $(STAMPS)/dev ## Tests without an engine, under a minute
 
 .PHONY: contract
 contract: $(STAMPS)/dev ## Every implementation of an interface against the same suite
-	$(PYTEST) tests/contract -q
+	$(PYTEST) tests/contract -q -m "not vllm and not gpu"
 
 .PHONY: e2e
-e2e: $(STAMPS)/dev $(STAMPS)/engine ## The whole gateway, with fake engines and with a real vLLM worker
-	$(PYTEST) tests/e2e -q -m "not gpu and not browser"
-	$(PYTEST) tests/unit tests/contract -q -m "slow or vllm" || [ $$? -eq 5 ] # 5: there are none
+e2e: $(STAMPS)/dev $(STAMPS)/engine page ## Whole gateways, before fake engines and a real vLLM worker, and the page
+	$(PYTEST) tests/e2e -q -m "not gpu$(if $(BROWSER),, and not browser)"
+	$(PYTEST) tests/unit tests/contract -q -m "vllm or (slow and not gpu)" || [ $$? -eq 5 ] # 5: there are none
 
 .PHONY: browser
-browser: $(STAMPS)/dev page ## The chat page in a real browser (skipped without Node or Chromium)
-ifeq ($(HAVE_NODE)$(if $(CHROMIUM),yes),yesyes)
-	CHROMIUM=$(CHROMIUM) node --test tests/e2e/browser/*.test.mjs
-else
-	@echo "browser tests skipped: they need Node 20 or newer, and Chromium"
-endif
+browser: $(STAMPS)/dev $(STAMPS)/engine page ## Only the chat page in a real browser
+	$(PYTEST) tests/e2e/browser -q
 
 .PHONY: web-test
 web-test: ## The page's own lint, types and tests (skipped without Node)
@@ -101,7 +97,7 @@ clean: ## Remove what was built, the Python environment included
 .PHONY: help
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	  /^[a-z0-9-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # What is installed. Each stamp is older than what it was made from, or it is made again.
 
