@@ -1,0 +1,230 @@
+"""What is asked of a stack that came up. Each function is one check: it returns what it found, or raises."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+from stack import REPOSITORY, Stack
+
+GATEWAY = "http://127.0.0.1:8080"
+PROMETHEUS = "http://127.0.0.1:9090"
+DASHBOARD = REPOSITORY / "deploy" / "grafana" / "dashboards" / "sluice.json"
+KEY_FILE = "/var/lib/sluice/keys.json"
+
+
+def ask(url: str, body: dict[str, Any] | None = None, key: str | None = None) -> Any:
+    """JSON from a URL; HTTPError for a status of 400 or more."""
+    return json.loads(fetch(url, body, key))
+
+
+def fetch(url: str, body: dict[str, Any] | None = None, key: str | None = None) -> str:
+    headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=120) as answer:
+        text: str = answer.read().decode()
+        return text
+
+
+def eventually(probe: Callable[[], Any], seconds: float) -> Any:
+    """The first true value of `probe`, asked twice a second. Raises its last error, or TimeoutError."""
+    deadline = time.monotonic() + seconds
+    while True:
+        error: Exception | None = None
+        try:
+            if value := probe():
+                return value
+        except (OSError, LookupError) as caught:
+            error = caught
+        if time.monotonic() > deadline:
+            raise error or TimeoutError(f"not within {seconds:g} s")
+        time.sleep(0.5)
+
+
+def chat(messages: str, **fields: Any) -> dict[str, Any]:
+    model = ask(f"{GATEWAY}/v1/models")["data"][0]["id"]
+    return {"model": model, "messages": [{"role": "user", "content": messages}], "max_tokens": 48} | fields
+
+
+def health(stack: Stack) -> str:
+    """The gateway answers through its published port while its worker still loads."""
+    return fetch(f"{GATEWAY}/health") if eventually(lambda: fetch(f"{GATEWAY}/health"), 60) else ""
+
+
+def page(stack: Stack) -> str:
+    """The page was built in its own stage and is served from the package."""
+    html = fetch(f"{GATEWAY}/")
+    script = re.search(r'src="(/assets/[^"]+\.js)"', html)
+    assert script is not None, f"no script in the page: {html[:200]}"
+    return f"{script[1]}, {len(fetch(GATEWAY + script[1]))} characters"
+
+
+def ready(stack: Stack) -> str:
+    """A worker has loaded its model."""
+    eventually(lambda: fetch(f"{GATEWAY}/ready"), 600)
+    return fetch(f"{GATEWAY}/health")
+
+
+def answer(stack: Stack) -> str:
+    """A chat, whole."""
+    reply = ask(f"{GATEWAY}/v1/chat/completions", chat("What is the capital of France?", temperature=0))
+    text = reply["choices"][0]["message"]["content"]
+    assert text, f"empty answer: {reply}"
+    return f"{reply['model']}: {text!r}, usage {reply['usage']}"
+
+
+def stream(stack: Stack) -> str:
+    """The same as a stream, several times, so that there is something to measure."""
+    events = 0
+    for number in range(8):
+        body = chat(f"Tell me something about the number {number}.", stream=True)
+        lines = fetch(f"{GATEWAY}/v1/chat/completions", body).splitlines()
+        assert lines[-2] == "data: [DONE]", f"the stream ended with {lines[-3:]}"
+        events += sum(line.startswith("data: ") for line in lines)
+    return f"8 streams, {events} events"
+
+
+def names(stack: Stack) -> str:
+    """Services find each other by name."""
+    code = "import socket; print(*(n + '=' + socket.gethostbyname(n) for n in ('worker', 'prometheus')))"
+    return stack.inside("gateway", "python", "-c", code)
+
+
+def valkey(stack: Stack) -> str:
+    """Workers reach Valkey; the gateway, which has no business there, does not."""
+    code = (
+        "import socket; s = socket.create_connection(('valkey', 6379), 3); s.sendall(b'PING\\r\\n'); "
+        "print(s.recv(9).decode().strip())"
+    )
+    assert (pong := stack.inside("worker", "python", "-c", code)) == "+PONG", pong
+    look = "import socket\ntry:\n socket.gethostbyname('valkey')\nexcept OSError as e:\n print('hidden')"
+    assert (seen := stack.inside("gateway", "python", "-c", look)) == "hidden", (
+        f"the gateway sees valkey: {seen}"
+    )
+    return pong
+
+
+def rights(stack: Stack) -> str:
+    """Neither root, nor able to write outside its volume, nor in possession of any capability."""
+    code = (
+        "import os, pathlib\n"
+        "caps = [l for l in open('/proc/self/status') if l.startswith('CapEff')][0].split()[1]\n"
+        "try:\n pathlib.Path('/opt/sluice/x').touch(); wrote = True\n"
+        "except OSError as error:\n wrote = error.strerror\n"
+        "print(f'uid={os.getuid()} capabilities={int(caps, 16)} write={wrote}')"
+    )
+    found = {service: stack.inside(service, "python", "-c", code) for service in ("gateway", "worker")}
+    wanted = "uid=10001 capabilities=0 write=Read-only file system"
+    assert set(found.values()) == {wanted}, found
+    return wanted
+
+
+def scraped(stack: Stack) -> str:
+    """Prometheus scrapes the gateway, the worker and itself."""
+
+    def targets() -> dict[str, str]:
+        active = ask(f"{PROMETHEUS}/api/v1/targets")["data"]["activeTargets"]
+        found = {t["labels"]["job"]: t["health"] for t in active}
+        return found if found == dict.fromkeys(("sluice", "vllm", "prometheus"), "up") else {}
+
+    return str(eventually(targets, 60))
+
+
+def dashboard(stack: Stack) -> str:
+    """Prometheus understands every query of the dashboard, and most have data after a few requests."""
+    time.sleep(12)
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    full, empty = 0, []
+    for panel in panels:
+        for target in panel.get("targets", ()):
+            query = target["expr"].replace("$__rate_interval", "1m")
+            query = query.replace("$model", ".*").replace("$worker", ".*")
+            reply = ask(f"{PROMETHEUS}/api/v1/query?{urllib.parse.urlencode({'query': query})}")
+            if reply["data"]["result"]:
+                full += 1
+            else:
+                empty.append(f"{panel['title']} {target['refId']}")
+    return f"{full} queries with data, {len(empty)} valid but empty: {', '.join(empty)}"
+
+
+def healthy(stack: Stack) -> str:
+    """The health checks of all services pass."""
+    services = ("gateway", "worker", "valkey", "prometheus")
+
+    def all_pass() -> bool:
+        found = {service: stack.health(service) for service in services}
+        if wrong := {service: text for service, text in found.items() if text != "healthy"}:
+            raise LookupError(str(wrong))
+        return True
+
+    eventually(all_pass, 60)
+    return ", ".join(services)
+
+
+def keys(stack: Stack) -> str:
+    """With a key file in the gateway's volume, the same stack asks for keys."""
+    secret = stack.inside("gateway", "sluice", "key", "create", "trial", "--file", KEY_FILE)
+    stack.set("SLUICE_ACCESS__KEY_FILE", KEY_FILE)
+    stack.compose("up", "--detach", "--no-deps", "gateway")
+    eventually(lambda: fetch(f"{GATEWAY}/ready"), 60)
+    try:
+        ask(f"{GATEWAY}/v1/models")
+    except urllib.error.HTTPError as error:
+        refused = error.code
+    else:
+        raise AssertionError("a request without a key was answered")
+    models = ask(f"{GATEWAY}/v1/models", key=secret)["data"]
+    assert refused == 401, refused
+    assert models, "no model for a request with a key"
+    body = {"model": models[0]["id"], "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}
+    reply = ask(f"{GATEWAY}/v1/chat/completions", body, key=secret)
+    return f"{refused} without a key; with one {reply['choices'][0]['message']['content']!r}"
+
+
+def drain(stack: Stack) -> str:
+    """An answer that runs when the gateway is told to stop is finished, and the exit status is 0."""
+    secret = stack.inside("gateway", "sluice", "key", "create", "drain", "--file", KEY_FILE)
+    eventually(lambda: ask(f"{GATEWAY}/v1/models", key=secret), 10)
+    model = ask(f"{GATEWAY}/v1/models", key=secret)["data"][0]["id"]
+    prompt = [{"role": "user", "content": "Tell me a long story."}]
+    body = {"model": model, "messages": prompt, "max_tokens": 150, "stream": True, "ignore_eos": True}
+    request = urllib.request.Request(
+        f"{GATEWAY}/v1/chat/completions",
+        json.dumps(body).encode(),
+        {"content-type": "application/json", "authorization": f"Bearer {secret}"},
+    )
+    with urllib.request.urlopen(request, timeout=120) as reply:
+        lines = [reply.readline()]
+        stopping = threading.Thread(target=stack.compose, args=("stop", "gateway"))
+        stopping.start()
+        lines += reply.readlines()
+    stopping.join()
+    events = [line for line in lines if line.startswith(b"data: ")]
+    assert events[-1].strip() == b"data: [DONE]", events[-1]
+    status = stack.exit_status("gateway")
+    assert status == 0, f"the gateway ended with status {status}"
+    return f"{len(events)} events to the end, exit status {status}"
+
+
+ALL: tuple[Callable[[Stack], str], ...] = (
+    health,
+    page,
+    ready,
+    answer,
+    stream,
+    names,
+    valkey,
+    rights,
+    scraped,
+    dashboard,
+    healthy,
+    keys,
+    drain,
+)

@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""Build the images with podman, start the stack of compose.yaml and put it to the test. Run it as root.
+
+    deploy/podman/trial.py                         with the public images, as compose.yaml names them
+    deploy/podman/trial.py --stand-ins             with images made from Debian packages, so that no registry
+                                                   is needed; there is none for Grafana
+    deploy/podman/trial.py --engine fake           without vLLM's gigabytes
+
+Needs podman, buildah, netavark, aardvark-dns, runc, docker-compose, iptables and, for stand-ins, mmdebstrap;
+all are Debian packages. Storage is below --root, which may be deleted afterwards. The stack runs in a network
+and a process namespace of its own: it publishes its ports there, and nothing of it outlives this program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import checks
+import stand_ins
+from private_podman import PrivatePodman
+from stack import REPOSITORY, Stack, prepare_namespaces, run_in_namespaces
+
+SERVICES = ("gateway", "valkey", "prometheus")
+"""To start; the worker comes with the gateway."""
+
+
+def main() -> int:
+    options = _options()
+    podman = PrivatePodman(options.root)
+    if options.inside:
+        prepare_namespaces()
+        return _test(podman, options)
+    if not options.no_build:
+        _build(podman, options)
+    sys.stdout.flush()
+    return run_in_namespaces([str(Path(__file__).resolve()), *sys.argv[1:], "--inside"])
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--root", type=Path, default=Path("/tmp/sluice-podman"), help="podman's storage")
+    parser.add_argument("--stand-ins", action="store_true", help="make base images from Debian packages")
+    parser.add_argument("--engine", choices=("vllm", "fake"), default="vllm")
+    parser.add_argument("--ca-bundle", type=Path, help="certificates that builds shall trust")
+    parser.add_argument(
+        "--pip-find-links", type=Path, metavar="DIR", help="folder of wheels that pip looks into"
+    )
+    parser.add_argument("--no-build", action="store_true", help="use the images of the last run")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    options.root = options.root.resolve()
+    return options
+
+
+def _build(podman: PrivatePodman, options: argparse.Namespace) -> None:
+    podman.use_from_host(options.ca_bundle, options.pip_find_links)
+    bases = stand_ins.build(podman, options.root / "tars") if options.stand_ins else {}
+    arguments = [
+        f"--build-arg={name}={bases[name]}" for name in ("PYTHON_IMAGE", "NODE_IMAGE") if name in bases
+    ]
+    targets = {"gateway": "sluice-gateway"}
+    # The fake engine is part of the base install, so the gateway's image can play the worker.
+    if options.engine == "vllm":
+        targets["worker-cpu"] = "sluice-worker-cpu"
+    for target, name in targets.items():
+        started = time.monotonic()
+        podman.build([*arguments, "--target", target, str(REPOSITORY)], f"{name}:0.1.0")
+        size = int(podman.output("image", "inspect", "--format", "{{.Size}}", f"{name}:0.1.0"))
+        _say(f"built {name}: {size / 1e6:.0f} MB, {time.monotonic() - started:.0f} s")
+    if options.engine == "fake":
+        podman.run("tag", "localhost/sluice-gateway:0.1.0", "localhost/sluice-worker-cpu:0.1.0")
+
+
+def _test(podman: PrivatePodman, options: argparse.Namespace) -> int:
+    variables = {"SLUICE_ENGINE__KIND": options.engine}
+    services = list(SERVICES)
+    if options.stand_ins:
+        variables |= stand_ins.variables()
+    else:
+        services.append("grafana")
+    failed = 0
+    with Stack(podman, variables) as stack:
+        started = time.monotonic()
+        stack.compose("up", "--detach", "--no-build", *services)
+        _say(f"docker-compose up: {time.monotonic() - started:.1f} s")
+        print(stack.compose("ps"))
+        for check in checks.ALL:
+            try:
+                found = check(stack)
+            except (AssertionError, OSError, LookupError, subprocess.CalledProcessError) as error:
+                failed += 1
+                detail = getattr(error, "stderr", None) or error
+                _say(f"FAILED {check.__name__}: {type(error).__name__}: {detail}")
+            else:
+                _say(f"ok {check.__name__} ({time.monotonic() - started:.0f} s): {found}")
+        if failed:
+            print(stack.compose("logs", "--tail", "40", "--no-color"))
+    print(f"{len(checks.ALL) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+def _say(text: str) -> None:
+    print(f"[trial] {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
