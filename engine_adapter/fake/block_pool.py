@@ -247,5 +247,6 @@ class BlockPool:
                 lora_name=scope.lora_name,
                 extra_keys=extra,
                 group_idx=0,
+                kv_cache_spec_kind="full_attention",
             )
         )

@@ -132,7 +132,6 @@ class Scheduler:
         self._wheel: TimerWheel[Job] = TimerWheel()
         self._ready: list[Job] = []
         self._admitting = False
-        self._constant_itl = timing.itl_slope_s == 0
 
     @property
     def running(self) -> list[Job]:
@@ -194,7 +193,7 @@ class Scheduler:
         if job.phase is Phase.PREFILL and job.prefilled:
             self._begin_decode(job, now)
         elif job.phase is Phase.DECODE:
-            self._await_next(job)
+            self._await_next(job, now)
 
     def advance(self, now: float) -> None:
         """Do everything that is due by `now`."""
@@ -281,33 +280,12 @@ class Scheduler:
 
     def _begin_decode(self, job: Job, now: float) -> None:
         job.phase = Phase.DECODE
-        if job.streaming:
+        if job.steps:
             self._step(job, now)
-        elif job.steps <= 1:
+        else:
             self._finish(job, now)
-        else:
-            self._await_next(job)
-
-    def _await_next(self, job: Job) -> None:
-        """Put a decoding job where it waits for its next token, or, unwatched, for its last."""
-        interval = self._timing.itl_s(len(self._running))
-        if not job.streaming and (interval == 0 or self._constant_itl):
-            interval *= job.steps - 1 - job.emitted
-            if interval == 0:
-                self._finish(job, job.due)
-                return
-        job.scheduled = True
-        if interval > 0:
-            # From the time it was due, not from now: late timers must not slow the stream.
-            job.due += interval
-            self._wheel.schedule(job.due, job)
-        else:
-            self._ready.append(job)
 
     def _step(self, job: Job, now: float) -> None:
-        if not job.streaming:
-            self._step_unwatched(job, now)
-            return
         index = job.emitted
         if index:
             self._stats.itl.observe(now - job.last_token_at)
@@ -315,25 +293,36 @@ class Scheduler:
         job.emitted = index + 1
         if job.allocations:
             self._grow(job)
-        job.sink.step(job, index)
-        if job.phase is Phase.DONE:
-            return
+        if job.streaming:
+            job.sink.step(job, index)
+            if job.phase is Phase.DONE:  # a fault ended it
+                return
         if job.emitted >= job.steps:
             self._finish(job, now)
         elif not job.parked:
-            self._await_next(job)
+            self._await_next(job, now)
 
-    def _step_unwatched(self, job: Job, now: float) -> None:
-        job.emitted = job.steps - 1 if self._constant_itl else job.emitted + 1
-        if job.emitted >= job.steps - 1:
-            self._finish(job, now)
+    def _await_next(self, job: Job, now: float) -> None:
+        """Put a decoding job where it waits for its next token."""
+        interval = self._timing.itl_s(len(self._running))
+        if interval > 0:
+            # From the time it was due, not from now: late timers must not slow the stream.
+            job.due += interval
+            job.scheduled = True
+            self._wheel.schedule(job.due, job)
+        elif job.streaming:
+            job.scheduled = True
+            self._ready.append(job)
         else:
-            self._grow(job)
-            self._await_next(job)
+            # Nobody watches and nothing takes time: the rest is one step.
+            self._stats.itl.observe(0.0, job.steps - job.emitted)
+            job.emitted = job.steps
+            if job.allocations:
+                self._grow(job)
+            self._finish(job, now)
 
     def _grow(self, job: Job) -> None:
         # The KV of a token exists once the next one is computed, so the newest has none yet.
-        assert self._pool is not None or not job.allocations
         for allocation in job.allocations:
             computed = allocation.prompt.count + min(job.emitted, len(allocation.answer)) - 1
             if self._pool is not None and computed >= allocation.next_block_at:
@@ -342,11 +331,6 @@ class Scheduler:
 
     def _finish(self, job: Job, now: float) -> None:
         stats = self._stats
-        if not job.streaming and job.steps > 1:
-            stats.itl.observe((now - job.first_token_at) / (job.steps - 1), job.steps - 1)
-        job.emitted = job.steps
-        if job.allocations and not job.streaming:
-            self._grow(job)
         self._leave(job)
         stats.finished[job.finish_reason] += 1
         stats.generation_tokens += job.steps * job.tokens_per_step

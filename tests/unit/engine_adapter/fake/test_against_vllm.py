@@ -141,7 +141,7 @@ def test_events_decode_as_vllms_types() -> None:
     batch = EventBatch(
         1.5,
         [
-            BlockStored([1, 2], None, [5, 6], 1, None, "GPU", None, [None, ("salt",)], 0),
+            BlockStored([1, 2], None, [5, 6], 1, None, "GPU", None, [None, ("salt",)], 0, "full_attention"),
             BlockRemoved([1], "GPU", 0),
             AllBlocksCleared(),
         ],

@@ -132,6 +132,7 @@ async def test_a_stored_prompt_is_told_in_vllms_form(speak: Any, ear: Ear) -> No
             "lora_name": None,
             "extra_keys": [None, None],
             "group_idx": 0,
+            "kv_cache_spec_kind": "full_attention",
         }
     ]
     assert list(events[0])[0] == "type"

@@ -118,6 +118,15 @@ def test_unwatched_jobs_take_as_long_as_streams() -> None:
     assert log_of(whole).completed == pytest.approx(log_of(stream).completed, abs=2 * SLOT)
 
 
+def test_an_unwatched_jobs_progress_can_be_seen() -> None:
+    bench = Bench(Timing(itl_base_s=0.1))
+    job = bench.submit(10, streaming=False)
+    bench.run(until=0.45)
+    assert job.emitted == 5
+    bench.scheduler.abort(job, bench.now)
+    assert bench.stats.aborts[0].tokens == 5
+
+
 def test_speed_divides_every_duration() -> None:
     bench = Bench(Timing(prefill_base_s=1, itl_base_s=1, speed=10))
     job = bench.submit(3)
