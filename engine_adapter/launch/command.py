@@ -142,7 +142,8 @@ def _cpu_environment(
     be given here, since only vLLM's multi-process executor sets it.
     """
     if several_processes:
-        return {}
+        # vLLM binds the threads of every instance to the same cores unless it is told not to.
+        return {"VLLM_CPU_OMP_THREADS_BIND": environment.get("VLLM_CPU_OMP_THREADS_BIND", "nobind")}
     threads = max(1, (hardware.cores - 1) // workers)
     return {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 _TOPOLOGY = Path("/sys/devices/system/cpu")
 _DRIVER = Path("/proc/driver/nvidia/version")
+_MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -27,6 +28,8 @@ class Hardware:
 
 def physical_cores() -> int:
     """Physical cores among the CPUs this process may run on."""
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
     cores: set[str] = set()
     for cpu in os.sched_getaffinity(0):
         try:
@@ -36,12 +39,16 @@ def physical_cores() -> int:
     return len(cores)
 
 
-def free_memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = _CGROUP) -> int:
-    """Bytes that programs may still take, respecting the limit of this control group (containers)."""
-    free = 0
-    for line in meminfo.read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            free = int(line.split()[1]) * 1024
+def free_memory(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int:
+    """Bytes that programs may still take, respecting the limit of this control group (containers).
+
+    Where the system does not tell what is free (no /proc), half of its memory.
+    """
+    try:
+        lines = meminfo.read_text().splitlines()
+    except OSError:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), 0)
     try:
         limit = (cgroup / "memory.max").read_text().strip()
         used = int((cgroup / "memory.current").read_text())

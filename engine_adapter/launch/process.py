@@ -65,7 +65,7 @@ def fork(run: Callable[[], None]) -> int:
         os.setsid()
         signal.set_wakeup_fd(-1)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        for caught in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        for caught in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(caught, signal.SIG_DFL)
         die_with_parent(signal.SIGTERM, parent)
         run()

@@ -24,6 +24,7 @@ from engine_adapter.launch.settings import SupervisionSettings
 from engine_adapter.launch.worker import SupervisedWorker, WorkerPlan
 
 Phase = Literal["serving", "draining", "stopping"]
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 EX_CONFIG = 78
 """Exit status of a process that cannot run as configured (sysexits.h): starting it again does not help."""
 _HEARTBEAT = 1.0
@@ -147,7 +148,7 @@ class Supervisor:
     def _read_signals(self) -> None:
         with contextlib.suppress(BlockingIOError):
             for number in self._signal_pair[0].recv(256):
-                if number in (signal.SIGTERM, signal.SIGINT):
+                if number in _ENDING:
                     self._end(at_once=self._phase != "serving")
 
     def _advance_probe(self, worker: SupervisedWorker) -> None:
@@ -266,7 +267,9 @@ class Supervisor:
         reader, writer = self._signal_pair
         reader.setblocking(False)
         writer.setblocking(False)
-        wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+        # A signal that is ignored on purpose (nohup) stays ignored.
+        heard = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+        wanted = (*heard, signal.SIGCHLD)
         before = [signal.signal(number, lambda *_: None) for number in wanted]
         earlier_fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         self._selector.register(reader, selectors.EVENT_READ)

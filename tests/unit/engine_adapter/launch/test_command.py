@@ -94,6 +94,7 @@ def test_several_processes_per_worker_keep_vllms_own_executor() -> None:
     command = build(args=("-tp", "2"))
     assert "--distributed-executor-backend" not in command.argv
     assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in command.environment
+    assert command.environment["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
 
 
 def test_settings_reach_the_command() -> None:
