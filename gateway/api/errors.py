@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from gateway.api.relayed import PATHS
 from gateway.errors import GatewayError, InvalidRequest, NotFound, error_body
 
 log = structlog.get_logger(__name__)
@@ -40,6 +41,10 @@ async def _gateway_error(_: Request, error: Exception) -> Response:
 async def _http_exception(request: Request, error: Exception) -> Response:
     """What the framework refuses by itself: unknown paths and wrong methods."""
     assert isinstance(error, HTTPException)
+    if error.status_code == 404 and request.url.path in PATHS:
+        message = f"{request.url.path} takes POST, not {request.method}."
+        refusal = InvalidRequest(message, code="method_not_allowed", status=405)
+        return answer(refusal, {"allow": "POST"})
     if error.status_code == 404:
         return answer(NotFound(f"There is nothing at {request.method} {request.url.path}. See /docs."))
     if error.status_code == 405:

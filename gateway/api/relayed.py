@@ -165,3 +165,6 @@ ENDPOINTS = (
         reference="https://docs.vllm.ai/en/stable/serving/openai_compatible_server.html",
     ),
 )
+
+PATHS = frozenset(path for endpoint in ENDPOINTS for path in (endpoint.path, *endpoint.also))
+"""Every path that is relayed, by POST only."""
