@@ -127,7 +127,7 @@ test("errors have the client's own classes", async () => {
     return true;
   });
   await assert.rejects(
-    client.chat.completions.create({ model: MODEL, messages, temperature: -3 }),
+    client.chat.completions.create({ model: MODEL, messages, max_tokens: "many" }),
     OpenAI.BadRequestError,
   );
 });

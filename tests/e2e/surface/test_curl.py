@@ -63,7 +63,7 @@ def test_a_long_body_waits_for_the_go_ahead(sluice: Any, model: str) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("HTTP/1.1 100 Continue")
     assert "HTTP/1.1 400 Bad Request" in done.stdout
-    error = json.loads(done.stdout.rpartition("\r\n\r\n")[2])["error"]
+    error = json.loads(done.stdout.rpartition("\n\n")[2])["error"]
     assert "maximum context length" in error["message"]
 
 

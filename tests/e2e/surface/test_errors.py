@@ -68,36 +68,37 @@ def test_a_malformed_body(sluice: Any, content: bytes, code: str) -> None:
     assert error["message"]
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"temperature": -3},
-        {"max_tokens": "many"},
-        {"max_tokens": 10_000_000},
-        {"messages": "Hello."},
-        {"messages": []},
-        {"n": 0},
-        {"top_p": 7},
-        {"response_format": {"type": "no-such-format"}},
-    ],
-    ids=str,
-)
-def test_what_the_engine_refuses_is_told_as_the_engine_tells_it(
-    sluice: Any, model: str, fields: dict[str, Any]
-) -> None:
-    body = {"model": model, "messages": HELLO, "max_tokens": 1, **fields}
+def _told_as_by_the_engine(sluice: Any, fields: dict[str, Any]) -> None:
+    body = {"model": sluice.model(), "messages": HELLO, "max_tokens": 1, **fields}
     worker = sluice.worker_urls()[0]
     direct = httpx.post(worker + CHAT, json=body, timeout=60, verify=False)
     relayed = sluice.post(CHAT, body)
-    assert direct.status_code in (400, 404, 422)
+    assert direct.status_code == 400
     assert relayed.status_code == direct.status_code
     assert relayed.content == direct.content
     assert relayed.headers["content-type"] == direct.headers["content-type"]
 
 
+@pytest.mark.parametrize(
+    "fields", [{"max_tokens": "many"}, {"max_tokens": 10_000_000}, {"messages": "Hello."}, {"n": 0}], ids=str
+)
+def test_what_the_engine_refuses_is_told_as_the_engine_tells_it(sluice: Any, fields: dict[str, Any]) -> None:
+    _told_as_by_the_engine(sluice, fields)
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize(
+    "fields",
+    [{"temperature": -3}, {"messages": []}, {"top_p": 7}, {"response_format": {"type": "no-such-format"}}],
+    ids=str,
+)
+def test_what_only_vllm_refuses(vllm_sluice: Any, fields: dict[str, Any]) -> None:
+    _told_as_by_the_engine(vllm_sluice, fields)
+
+
 def test_the_client_raises_what_it_is_documented_to(client: openai.OpenAI, model: str) -> None:
-    with pytest.raises(openai.BadRequestError, match="temperature"):
-        client.chat.completions.create(model=model, messages=HELLO, temperature=-3)
+    with pytest.raises(openai.BadRequestError, match="max_tokens"):
+        client.chat.completions.create(model=model, messages=HELLO, max_tokens=10_000_000)
     with pytest.raises(openai.NotFoundError, match="no-such-model"):
         client.chat.completions.create(model="no-such-model", messages=HELLO, stream=True)
 
