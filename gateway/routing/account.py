@@ -19,6 +19,13 @@ class PolicyAccount:
     cached_tokens: int = 0
     """As the engines report them."""
 
+    def predicted(self, estimate: float, ttft: float) -> None:
+        """An estimate, and what happened."""
+        self.predictions += 1
+        self.estimate_s += estimate
+        self.ttft_s += ttft
+        self.absolute_error_s += abs(ttft - estimate)
+
 
 @dataclass(slots=True)
 class RoutingAccount:
@@ -26,21 +33,6 @@ class RoutingAccount:
 
     by_policy: dict[str, PolicyAccount] = field(default_factory=dict)
 
-    def predicted(self, policy: str, estimate: float, ttft: float) -> None:
-        account = self._of(policy)
-        account.predictions += 1
-        account.estimate_s += estimate
-        account.ttft_s += ttft
-        account.absolute_error_s += abs(ttft - estimate)
-
-    def ended(self, policy: str, prompt_tokens: int, cached_tokens: int) -> None:
-        account = self._of(policy)
-        account.ended += 1
-        account.prompt_tokens += prompt_tokens
-        account.cached_tokens += cached_tokens
-
-    def _of(self, policy: str) -> PolicyAccount:
-        account = self.by_policy.get(policy)
-        if account is None:
-            account = self.by_policy[policy] = PolicyAccount()
-        return account
+    def of(self, policy: str) -> PolicyAccount:
+        """The policy's account, opened if need be."""
+        return self.by_policy.setdefault(policy, PolicyAccount())

@@ -200,23 +200,24 @@ def non_negative_solution(m: list[float], v: list[float]) -> tuple[float, float,
 class PrefillQueue:
     """Requests at one worker whose first token this process still waits for, in order of arrival."""
 
-    __slots__ = ("_area", "_head", "_new", "_since", "_waiting")
+    __slots__ = ("_area", "_head", "_new", "_since", "waiting")
 
     def __init__(self) -> None:
-        self._waiting: dict[Hashable, Work] = {}
+        self.waiting: dict[Hashable, Work] = {}
+        """By request; read only."""
         self._new = self._area = 0
         self._head: Work | None = None
         self._since = 0.0
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self.waiting)
 
     @property
     def new_bytes(self) -> int:
         return self._new
 
     def add(self, key: Hashable, work: Work, now: float) -> None:
-        self._waiting[key] = work
+        self.waiting[key] = work
         self._new += work.new
         self._area += work.area
         if self._head is None:
@@ -240,12 +241,12 @@ class PrefillQueue:
             self._since = now
 
     def _drop(self, key: Hashable) -> Work | None:
-        work = self._waiting.pop(key, None)
+        work = self.waiting.pop(key, None)
         if work is not None:
             self._new -= work.new
             self._area -= work.area
             if work is self._head:
-                self._head = next(iter(self._waiting.values()), None)
+                self._head = next(iter(self.waiting.values()), None)
         return work
 
     def seconds(self, rates: PrefillRates, factor: float, now: float) -> float:
@@ -258,7 +259,7 @@ class PrefillQueue:
             if head is None:
                 return 0.0
         overhead, by_byte, by_area = rates.overhead, rates.by_byte, rates.by_area
-        whole = factor * (len(self._waiting) * overhead + by_byte * self._new + by_area * self._area)
+        whole = factor * (len(self.waiting) * overhead + by_byte * self._new + by_area * self._area)
         first = factor * (overhead + by_byte * head.new + by_area * head.area)
         late = now - self._since - first
         if late < 0.0:
@@ -272,5 +273,5 @@ class PrefillQueue:
             first = factor * (rates.overhead + rates.by_byte * head.new + rates.by_area * head.area)
             if now - self._since < first:
                 break
-            self.done(next(iter(self._waiting)), self._since + first)
+            self.done(next(iter(self.waiting)), self._since + first)
         return self._head

@@ -14,6 +14,7 @@ from collections import OrderedDict, deque
 from itertools import islice
 from typing import Final
 
+from gateway.routing.discard import Discard
 from gateway.routing.fingerprint import BOUNDS, Fingerprint
 from gateway.routing.kv_blocks import DEVICE
 
@@ -39,6 +40,7 @@ class CacheMirror:
     """The prefix cache of one worker. Sizes in bytes of prompt; at most `max_entries` hashes in all."""
 
     __slots__ = (
+        "_discard",
         "_ghosts",
         "_ghosts_used",
         "_known",
@@ -59,6 +61,7 @@ class CacheMirror:
         self._used = 0
         self._ghosts_used = 0
         self._step = -FIRST_STEP
+        self._discard = Discard()
         self.lower: dict[int, int] = {}
         """Prefixes that are only in the worker's slower tiers, with the tiers."""
 
@@ -91,6 +94,8 @@ class CacheMirror:
         hashes = prompt.hashes
         resident, ghosts = self._resident, self._ghosts
         fresh = len(hashes) - depth
+        if self._discard:
+            self._discard.step()
         if fresh:
             added = hashes[:fresh]
             sizes = self._sizes(prompt)
@@ -174,10 +179,16 @@ class CacheMirror:
 
     def clear(self) -> None:
         """The worker restarted, or says that its cache is empty."""
-        self.lower.clear()
-        self._resident.clear()
-        self._ghosts.clear()
+        for discarded in (self._resident, self._ghosts, self.lower):
+            self._discard.add(discarded)
+        self._resident, self._ghosts, self.lower = OrderedDict(), OrderedDict(), {}
         self._used = self._ghosts_used = 0
+
+    def shed(self) -> bool:
+        """Free some of what `clear` left behind; True while there is more."""
+        if self._discard:
+            self._discard.step()
+        return bool(self._discard)
 
     @property
     def learning(self) -> bool:
@@ -188,7 +199,8 @@ class CacheMirror:
         """The worker said how large its cache is. Learning only makes it smaller from now on, and never less
         than half, because answers and running requests take room in it too."""
         self._known = self.capacity = max(SMALLEST_CAPACITY, capacity)
-        self._ghosts.clear()
+        self._discard.add(self._ghosts)
+        self._ghosts = OrderedDict()
         self._ghosts_used = 0
 
     def rescale(self, factor: float) -> None:
@@ -223,7 +235,7 @@ class CacheMirror:
         self.capacity = max(SMALLEST_CAPACITY, int(self.capacity * (1.0 + self._step)))
 
     def _evict(self) -> None:
-        """At most EVICTIONS at once: a cache that was found to be smaller shrinks over several requests."""
+        """At most EVICTIONS at once, so that a bound which was lowered is reached over several requests."""
         resident, ghosts = self._resident, self._ghosts
         keep = self._known is None
         for _ in range(EVICTIONS):
@@ -236,12 +248,13 @@ class CacheMirror:
                 self._ghosts_used += size
         room = int(self.capacity * GHOST_SHARE)
         excess = len(self) - self.max_entries
-        while ghosts and (excess > 0 or self._ghosts_used > room):
-            self._ghosts_used -= ghosts.popitem(last=False)[1]
-            excess -= 1
-        while self.lower and excess > 0:
-            del self.lower[next(iter(self.lower))]
-            excess -= 1
-        while resident and excess > 0:
-            self._used -= resident.popitem(last=False)[1]
+        for _ in range(EVICTIONS):
+            if ghosts and (excess > 0 or self._ghosts_used > room):
+                self._ghosts_used -= ghosts.popitem(last=False)[1]
+            elif excess <= 0:
+                break
+            elif self.lower:
+                del self.lower[next(iter(self.lower))]
+            else:
+                self._used -= resident.popitem(last=False)[1]
             excess -= 1

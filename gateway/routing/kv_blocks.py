@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from gateway.routing.discard import Discard
 from gateway.routing.kv_wire import BlockHash, BlockRemoved, BlockStored, KVEventError
 
 DEVICE: Final = 1
@@ -36,6 +37,7 @@ class EngineBlocks:
         self.block_size: int | None = None
         self._blocks: dict[BlockHash, Block] = {}
         self._max_blocks = max_blocks
+        self._discard = Discard()
         self.overflowed = 0
         """Blocks left out because there were more than `max_blocks`."""
 
@@ -48,6 +50,8 @@ class EngineBlocks:
 
     def store(self, event: BlockStored) -> list[Block]:
         """The event's blocks, in order from the shallowest. Raises KVEventError for another block size."""
+        if self._discard:
+            self._discard.step()
         if event.group_idx not in (None, 0):
             return []
         if self.block_size is None:
@@ -98,7 +102,8 @@ class EngineBlocks:
 
     def clear(self) -> None:
         """Everything is gone; the block size may be another one from now on."""
-        self._blocks.clear()
+        self._discard.add(self._blocks)
+        self._blocks = {}
         self.block_size = None
         self.overflowed = 0
 

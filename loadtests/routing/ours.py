@@ -13,7 +13,8 @@ from gateway.routing.fleet import Fleet
 from gateway.routing.kv_sequence import Verdict
 from gateway.routing.kv_source import EventSource
 from gateway.routing.peers import PeerExchange
-from gateway.routing.router import RoutedRequest, Router
+from gateway.routing.routed import RoutedRequest
+from gateway.routing.router import Router
 from gateway.routing.settings import RoutingSettings
 from loadtests.routing.engine import Flight, SimEngine
 from loadtests.routing.workload import BLOCK_TOKENS, Texts

@@ -38,9 +38,9 @@ class TimeToFirstToken:
             if state.cache.lower:
                 cached = total - state.work(prompt, depth, True).new
             speed = state.speed.factor
-            cost = state.queue.seconds(rates, speed, now) + foresight * speed * rates.seconds(
-                total - cached, cached
-            )
+            cost = foresight * speed * rates.seconds(total - cached, cached)
+            if state.queue.waiting:
+                cost += state.queue.seconds(rates, speed, now)
             if state.others_until > now:
                 cost += state.others_until - now
             load = state.computed_bytes

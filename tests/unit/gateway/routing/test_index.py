@@ -145,3 +145,28 @@ def test_memory_of_a_full_index_is_within_its_bound() -> None:
         tracemalloc.stop()
     assert len(cache) <= entries
     assert size <= entries * ENTRY_BYTES
+
+
+def test_a_large_mirror_is_freed_step_by_step() -> None:
+    cache = CacheMirror(1 << 40, 100_000)
+    for n in range(500):
+        send(cache, prompt(f"user {n:03d}", 4_096))
+    cache.clear()
+    assert len(cache) == 0
+    steps = 0
+    while cache.shed():
+        steps += 1
+    assert steps == 8_000 // 1_024 - 1 + (8_000 % 1_024 > 0)
+
+
+def test_a_lowered_bound_is_reached_over_a_few_requests() -> None:
+    cache = CacheMirror(1 << 40, 100_000)
+    for n in range(500):
+        send(cache, prompt(f"user {n:03d}", 4_096))
+    cache.max_entries = 1_000
+    sizes = []
+    for n in range(12):
+        send(cache, prompt(f"late {n:03d}", 4_096))
+        sizes.append(len(cache))
+    assert sizes[0] > 6_000
+    assert sizes[-1] <= 1_000

@@ -14,7 +14,8 @@ from gateway.routing.kv_blocks import DEVICE, HOST, STORAGE, EngineBlocks, chain
 from gateway.routing.kv_sequence import EventSequence, Verdict
 from gateway.routing.kv_source import EventSource
 from gateway.routing.kv_wire import BlockRemoved, BlockStored, KVEventError, decode_batch, decode_message
-from gateway.routing.router import RoutedRequest, Router
+from gateway.routing.routed import RoutedRequest
+from gateway.routing.router import Router
 from gateway.routing.settings import RoutingSettings
 
 BLOCK = 16

@@ -11,7 +11,8 @@ from gateway.routing.assignment import NoWorkerError, RouteRequest, UnknownPolic
 from gateway.routing.estimate import PrefillRates
 from gateway.routing.fleet import Fleet
 from gateway.routing.policies.registry import POLICIES
-from gateway.routing.router import RoutedRequest, Router
+from gateway.routing.routed import RoutedRequest
+from gateway.routing.router import Router
 from gateway.routing.settings import RoutingSettings
 
 

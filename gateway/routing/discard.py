@@ -1,0 +1,33 @@
+"""Frees large dictionaries a little at a time: dropping a hundred thousand entries at once takes too long."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+STEP: Final = 1024
+"""Entries per step: less than 0.2 ms."""
+
+
+class Discard:
+    """Dictionaries that nobody reads any more."""
+
+    __slots__ = ("_dictionaries",)
+
+    def __init__(self) -> None:
+        self._dictionaries: list[dict[Any, Any]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._dictionaries)
+
+    def add(self, dictionary: dict[Any, Any]) -> None:
+        """The caller must not keep it."""
+        if dictionary:
+            self._dictionaries.append(dictionary)
+
+    def step(self) -> None:
+        """Free some."""
+        dictionary = self._dictionaries[-1]
+        for _ in range(min(STEP, len(dictionary))):
+            dictionary.popitem()
+        if not dictionary:
+            self._dictionaries.pop()

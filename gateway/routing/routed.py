@@ -1,0 +1,188 @@
+"""One request at one worker: what was expected of it, and what is learned when it turns out otherwise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from gateway.routing.account import PolicyAccount
+from gateway.routing.assignment import Outcome
+from gateway.routing.estimate import WARM_UP, PrefillRates, Work
+from gateway.routing.explain import Explanation
+from gateway.routing.fingerprint import Fingerprint
+from gateway.routing.policies.base import Policy
+from gateway.routing.state import EndedRequest, WorkerState
+
+if TYPE_CHECKING:
+    from gateway.routing.router import Router
+
+SEPARATE: Final = 1.5
+"""A service time tells a hit from a miss only if the two would differ by this factor."""
+
+
+class Lane:
+    """What requests for one model under one policy share."""
+
+    __slots__ = ("account", "name", "policy", "rates")
+
+    def __init__(self, name: str, policy: Policy, rates: PrefillRates, account: PolicyAccount) -> None:
+        self.name = name
+        self.policy = policy
+        self.rates = rates
+        self.account = account
+
+
+class RoutedRequest:
+    """Implements `Assignment`. `finish` must be called once; a second call is ignored."""
+
+    __slots__ = (
+        "_cached", "_depth", "_lane", "_now", "_possible", "_prompt", "_router", "_state", "_total", "_why",
+        "_work", "cached_tokens", "candidates", "estimate", "key", "outcome", "prompt_tokens", "ttft",
+        "worker",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        router: Router,
+        lane: Lane,
+        state: WorkerState,
+        prompt: Fingerprint,
+        depth: int,
+        work: Work,
+        possible: int,
+        why: str,
+        candidates: int,
+        now: float,
+    ) -> None:
+        self._router = router
+        self._lane = lane
+        self._state = state
+        self.worker = state.worker
+        self._prompt: Fingerprint | None = prompt
+        self._depth = depth
+        self._cached = prompt.covered(depth) if depth else 0
+        self._total = prompt.total_bytes
+        self._work = work
+        self._possible = possible
+        self._why = why
+        self.candidates = candidates
+        self._now = now
+        rates, factor = lane.rates, state.speed.factor
+        self.estimate = state.queue.seconds(rates, factor, now) + factor * rates.of(work)
+        """Predicted seconds to the first token."""
+        self.key = 0
+        """Number under which peers know it."""
+        self.ttft: float | None = None
+        self.outcome: Outcome | None = None
+        self.prompt_tokens = self.cached_tokens = 0
+
+    @property
+    def policy(self) -> str:
+        """Name of the policy that chose."""
+        return self._lane.name
+
+    @property
+    def reason(self) -> str:
+        """See `Assignment.reason`: bytes of the prompt thought to be cached, and the estimate."""
+        why = f",{self._why}" if self._why else ""
+        return f"{self._lane.name}:hit={self._cached}/{self._total}B,est={self.estimate * 1e3:.0f}ms{why}"
+
+    def first_byte(self, now: float) -> None:
+        """See `Assignment.first_byte`. Later calls are ignored."""
+        if self.ttft is not None or self.outcome is not None:
+            return
+        self.ttft = now - self._now
+        state = self._state
+        ended = state.queue.done(self, now)
+        if (peers := self._router.peers) is not None:
+            peers.prefilled(self.key, answered=True)
+        if not self._work.end_seen:
+            return
+        if ended is not None and self._was_as_predicted(ended[1]):
+            state.learn(self._lane.rates, self._work, ended[1])
+        self._lane.account.predicted(self.estimate, self.ttft)
+
+    def _was_as_predicted(self, served: float) -> bool:
+        """Was as much of the prompt cached as the mirror said, judging by the time that the prefill took?
+
+        Without token counts from the engine this is also what the mirror learns from.
+        """
+        rates, state = self._lane.rates, self._state
+        cached, possible = self._cached, self._possible
+        if cached == possible == 0 or rates.observations < WARM_UP or self._work.loaded:
+            return True
+        factor = state.speed.factor
+        expected = factor * rates.of(self._work)
+        actual = cached
+        missed = factor * rates.seconds(self._total, 0)
+        if possible > cached:
+            found = factor * rates.seconds(self._total - possible, possible)
+            if expected > SEPARATE * found and served * served < expected * found:
+                actual = possible
+        if missed > SEPARATE * expected and served * served > expected * missed:
+            actual = 0
+        if not state.tells_hits:
+            state.cache.observe_hit(cached, possible, actual)
+        return actual == cached
+
+    def finish(
+        self,
+        now: float,
+        outcome: Outcome,
+        prompt_tokens: int = 0,
+        cached_tokens: int = 0,
+        output_tokens: int = 0,
+    ) -> None:
+        """See `Assignment.finish`."""
+        prompt = self._prompt
+        if prompt is None:
+            return
+        self._prompt = None
+        self.outcome = outcome
+        state = self._state
+        state.worker.in_flight -= 1
+        if self.ttft is None:
+            state.queue.cancel(self, now)
+            if (peers := self._router.peers) is not None:
+                peers.prefilled(self.key, answered=False)
+            if outcome != "ok":
+                state.cache.forget(prompt, self._depth)
+        self._lane.account.ended += 1
+        if prompt_tokens > 0:
+            self._counted(prompt, prompt_tokens, cached_tokens, now)
+
+    def _counted(self, prompt: Fingerprint, prompt_tokens: int, cached_tokens: int, now: float) -> None:
+        """The engine said how many tokens the prompt had, and perhaps how many of them were cached."""
+        self.prompt_tokens = prompt_tokens
+        self.cached_tokens = cached_tokens
+        account = self._lane.account
+        account.prompt_tokens += prompt_tokens
+        account.cached_tokens += cached_tokens
+        state = self._state
+        self._router.learn_density(self._total, prompt_tokens)
+        if cached_tokens > 0:
+            state.tells_hits = True
+        if state.tells_hits:
+            state.cache.observe_hit(
+                self._cached, self._possible, self._total * cached_tokens // prompt_tokens
+            )
+        if state.links is not None and self.ttft is not None and self._work.end_seen:
+            told = cached_tokens if state.tells_hits else None
+            first = self._now + self.ttft
+            state.links.ended(EndedRequest(prompt, prompt_tokens, told, self._now, first, now))
+
+    def explanation(self) -> Explanation:
+        """For people: plain values only."""
+        return Explanation(
+            at=self._now,
+            policy=self.policy,
+            worker=self.worker.id,
+            reason=self.reason,
+            candidates=self.candidates,
+            prompt_bytes=self._total,
+            cached_bytes=self._cached,
+            estimate_s=self.estimate,
+            ttft_s=self.ttft,
+            prompt_tokens=self.prompt_tokens,
+            cached_tokens=self.cached_tokens,
+            outcome=self.outcome,
+        )
