@@ -113,6 +113,12 @@ def env_layer(environ: Mapping[str, str]) -> Layer:
     return layer
 
 
+def layers_of(file: Path | None, environ: Mapping[str, str]) -> list[Layer]:
+    """File and environment, in the order in which they win. Raises SettingsError."""
+    layers = [] if file is None else [yaml_layer(file)]
+    return [*layers, env_layer(environ)]
+
+
 def merge(layers: Iterable[Layer]) -> Layer:
     """One layer out of several, later ones winning. Sections are merged, everything else is replaced."""
     merged = Layer()

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from engine_adapter.launch.settings import EngineSettings, SupervisionSettings
 from gateway.access.settings import AccessSettings
 from gateway.cli.listener import ListenSettings
-from gateway.config import KeyPath, Layer, SettingsError, env_layer, merge, near_names, place_of, yaml_layer
+from gateway.config import KeyPath, Layer, SettingsError, layers_of, merge, near_names, place_of
 from gateway.relay.settings import RelaySettings
 from gateway.routing.settings import RoutingSettings
 from gateway.telemetry.settings import TelemetrySettings
@@ -46,8 +46,7 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Layer) -> Setting
 
     Raises SettingsError, one line per mistake, each naming the file and line, variable or flag to correct.
     """
-    layers = [yaml_layer(file)] if file is not None else []
-    merged = merge([*layers, env_layer(environ), flags])
+    merged = merge([*layers_of(file, environ), flags])
     try:
         return Settings.model_validate(merged.values)
     except ValidationError as error:

@@ -14,6 +14,7 @@ COMMANDS: dict[str, str] = {
     "doctor": "gateway.cli.doctor",
     "install-engine": "gateway.cli.install_engine",
     "key": "gateway.access.cli",
+    "settings": "gateway.cli.settings",
     "demo": "engine_adapter.demo.cli",
     "version": "gateway.cli.version",
 }

@@ -48,7 +48,7 @@ ConfigOption = Annotated[
         "-c",
         metavar="FILE",
         envvar="SLUICE_CONFIG",
-        help="Settings as YAML; see docs/settings.md.",
+        help="Settings as YAML; `sluice settings` writes one.",
     ),
 ]
 

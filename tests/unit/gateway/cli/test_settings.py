@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway.cli.app import app
+from gateway.cli.settings import attribute_docs, reference
+from gateway.config import Layer
+from gateway.settings import Settings, known_paths, load
+
+runner = CliRunner()
+
+
+@dataclass(frozen=True)
+class Example:
+    plain: int = 1
+    explained: int = 2
+    """How many
+    there are."""
+
+
+def test_explanations_are_those_of_the_source() -> None:
+    assert attribute_docs(Example) == {"explained": "How many there are."}
+
+
+def test_the_reference_is_a_settings_file_that_changes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "sluice.yaml"
+    file.write_text("\n".join(reference(Settings())))
+    assert load(file, {}, Layer()) == Settings()
+
+
+def test_every_setting_is_listed() -> None:
+    text = "\n".join(reference(Settings()))
+    assert all(f"{path[-1]}:" in text for path in known_paths())
+
+
+def test_what_was_set_names_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "sluice.yaml"
+    file.write_text("listen:\n  processes: 3\n")
+    monkeypatch.setenv("SLUICE_LISTEN__PORT", "9000")
+    result = runner.invoke(app, ["settings", "--config", str(file)])
+    assert result.exit_code == 0
+    assert "  port: 9000  # SLUICE_LISTEN__PORT" in result.output
+    assert f"  processes: 3  # {file}:2" in result.output
+
+
+def test_a_wrong_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "sluice.yaml"
+    file.write_text("listen: {port: x}\n")
+    result = runner.invoke(app, ["settings", "--config", str(file)])
+    assert result.exit_code == 2
+    assert f"{file}:1: listen.port" in result.output
