@@ -18,10 +18,10 @@ def in_process(folder: Path) -> Answer:
     """A model folder run by the plain torch decoder of this package (needs torch)."""
     from engine_adapter.demo.checkpoint import load_model
     from engine_adapter.demo.generate import greedy
-    from engine_adapter.demo.tokenizer import load_tokenizer
+    from engine_adapter.demo.tokenizer import load_tokenizer, special_id
 
     model, tokenizer = load_model(folder), load_tokenizer(folder)
-    end = tokenizer.token_to_id(END)
+    end = special_id(tokenizer, END)
 
     def answer(segments: Sequence[Segment]) -> str:
         prompt = tokenizer.encode(render(segments, generation_prompt=True), add_special_tokens=False).ids

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from engine_adapter.demo.chat import BOS, END, PAD
 from engine_adapter.demo.model import Llama, LlamaShape
+from engine_adapter.demo.tokenizer import special_id
 
 _HUB_NAMES = {
     "embed.weight": "model.embed_tokens.weight",
@@ -63,7 +64,7 @@ def fused_weights(shape: LlamaShape, named: dict[str, Tensor]) -> dict[str, Tens
 def save_model(folder: Path, shape: LlamaShape, weights: dict[str, Tensor], tokenizer: Tokenizer) -> None:
     """Write `config.json`, `generation_config.json` and `model.safetensors`."""
     folder.mkdir(parents=True, exist_ok=True)
-    bos, end, pad = (tokenizer.token_to_id(token) for token in (BOS, END, PAD))
+    bos, end, pad = (special_id(tokenizer, token) for token in (BOS, END, PAD))
     ids = {"bos_token_id": bos, "eos_token_id": end, "pad_token_id": pad}
     (folder / "config.json").write_text(json.dumps(shape.config(**ids), indent=2) + "\n")
     (folder / "generation_config.json").write_text(json.dumps({**ids, "do_sample": False}, indent=2) + "\n")
@@ -75,7 +76,8 @@ def load_model(folder: Path) -> Llama:
     shape = LlamaShape.from_config(json.loads((folder / "config.json").read_text()))
     model = Llama(shape)
     model.load_state_dict(fused_weights(shape, load_file(folder / "model.safetensors")))
-    return model.eval()
+    model.eval()
+    return model
 
 
 def save_state(path: Path, tensors: dict[str, Tensor], progress: dict[str, object]) -> None:

@@ -6,6 +6,7 @@ torch is imported inside the commands that run a model, so `--help` and measurin
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from pathlib import Path
@@ -56,11 +57,12 @@ def train(
         Path | None, typer.Option(help="Model folder to start from instead of the usual one.")
     ] = None,
 ) -> None:
-    """Train a model; run the same command again to resume.
+    """Train a model; run the same command again to resume, or under `torchrun --nproc-per-node N` for a team.
 
     The model that can be used is in OUT/model at any time.
     """
     from engine_adapter.demo.recipes import trainer_for
+    from engine_adapter.demo.team import Team
     from engine_adapter.demo.train import TrainSettings
 
     settings = TrainSettings(
@@ -75,7 +77,7 @@ def train(
     def log(line: str) -> None:
         typer.echo(f"{time.strftime('%H:%M:%S')} {line}")
 
-    trainer = trainer_for(name, settings, parent=parent, log=log)
+    trainer = trainer_for(name, settings, parent=parent, log=log, team=Team.join(os.environ))
     state = out / "state.safetensors"
     if state.is_file():
         trainer.resume(state)
@@ -122,7 +124,8 @@ def evaluate(
 
     answer = in_process(path) if url is None else OpenAIAnswerer(url, model)
     scores = []
-    for length in lengths or (256, 1024, 2048, 3500):
+    wanted = lengths or [256, 1024, 2048, 3500]
+    for length in wanted:
         for task in names:
             made = list(make_cases(task, length, cases, count, seed=seed, split=wording))
             scores.append(measure(made, answer, control=control))
@@ -135,7 +138,7 @@ def evaluate(
         from engine_adapter.demo.stories import examples
 
         fidelity = compare(
-            load_model(path), source(kv), examples(encoder, number=cases, length=1024, seed=seed)
+            load_model(path), source(kv), examples(encoder, number=cases, length=wanted[0], seed=seed)
         )
         result["kv"] = {"source": kv, **fidelity.record()}
         typer.echo(f"{kv}: {fidelity}")

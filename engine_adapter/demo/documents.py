@@ -159,7 +159,8 @@ def dialogue(
     """Two people take turns to tell the facts."""
     mentioned = {f.subject for f in order} | {f.value for f in order}
     speakers = rng.sample([p for p in KINDS["person"] if p not in mentioned], 2)
-    lines, turn = [], 0
+    lines: list[Sentence] = []
+    turn = 0
     for sentence in _prose(rng, order, wording, changed):
         if not lines or rng.random() < 0.5:
             lines.append(replace(sentence, before=f"\n{speakers[turn]}: "))

@@ -87,7 +87,7 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + turned * sin
 
 
-class Layer(nn.Module):
+class Layer(nn.Module):  # type: ignore[misc]
     """One decoder layer."""
 
     def __init__(self, shape: LlamaShape) -> None:
@@ -123,7 +123,7 @@ class Layer(nn.Module):
         return x + self.down(F.silu(gate) * up), shared
 
 
-class Llama(nn.Module):
+class Llama(nn.Module):  # type: ignore[misc]
     """The decoder with a tied output embedding."""
 
     def __init__(self, shape: LlamaShape) -> None:

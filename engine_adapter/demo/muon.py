@@ -28,7 +28,7 @@ def orthogonalise(update: Tensor) -> Tensor:
     return (x.transpose(1, 2) if tall else x).float()
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(torch.optim.Optimizer):  # type: ignore[misc]
     """Optimiser for 2-D weights; weights of equal shape are updated as one stack."""
 
     def __init__(
@@ -40,7 +40,7 @@ class Muon(torch.optim.Optimizer):
         groups = [{"params": group} for group in by_shape.values()]
         super().__init__(groups, {"lr": lr, "momentum": momentum, "decay": decay})
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def step(self, closure: None = None) -> None:
         """One update; `lr` is relative to a root-mean-square change of 0.2 per weight, as AdamW's would
         be."""

@@ -10,6 +10,7 @@ from engine_adapter.demo.checkpoint import load_model
 from engine_adapter.demo.curriculum import CLERK_LESSONS, LESSONS, TELLER_LESSONS, Lesson
 from engine_adapter.demo.family import FAMILY, MODELS, folder
 from engine_adapter.demo.model import LlamaShape
+from engine_adapter.demo.team import ALONE, Team
 from engine_adapter.demo.tokenizer import load_tokenizer
 from engine_adapter.demo.train import Trainer, TrainSettings, initial_model
 
@@ -19,7 +20,12 @@ _LESSONS: Mapping[str, Sequence[Lesson]] = MappingProxyType(
 
 
 def trainer_for(
-    name: str, settings: TrainSettings, *, parent: Path | None = None, log: Callable[[str], None] = print
+    name: str,
+    settings: TrainSettings,
+    *,
+    parent: Path | None = None,
+    log: Callable[[str], None] = print,
+    team: Team = ALONE,
 ) -> Trainer:
     """A trainer at its first step; `parent` overrides the model that a sibling starts from."""
     if name not in FAMILY:
@@ -39,4 +45,4 @@ def trainer_for(
             member.heads,
         )
         model = initial_model(shape, tokenizer, settings.seed)
-    return Trainer(model, tokenizer, settings, _LESSONS[member.lessons], log)
+    return Trainer(model, tokenizer, settings, _LESSONS[member.lessons], log, team)

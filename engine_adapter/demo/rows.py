@@ -20,7 +20,7 @@ from engine_adapter.demo.lexicon import KINDS, distinct_words
 from engine_adapter.demo.relations import RELATIONS
 from engine_adapter.demo.smalltalk import PERSONAS, question_without_text, small_talk, story_request
 from engine_adapter.demo.tasks import TASKS, Question, Reading, ask
-from engine_adapter.demo.tokenizer import twins
+from engine_adapter.demo.tokenizer import special_id, twins
 from engine_adapter.demo.world import Scope, World, build_world
 
 SILENT, TEXT, ANSWER, RECALLED = range(4)
@@ -67,8 +67,8 @@ class RowWriter:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self.pad, self.bos, self.end = (tokenizer.token_to_id(t) for t in (PAD, BOS, END))
-        self._role_ids = {role: tokenizer.token_to_id(f"<|{role}|>") for role in ROLES}
+        self.pad, self.bos, self.end = (special_id(tokenizer, t) for t in (PAD, BOS, END))
+        self._role_ids = {role: special_id(tokenizer, f"<|{role}|>") for role in ROLES}
         self._twin = dict(twins(tokenizer))
         self._bare = {b: a for a, b in twins(tokenizer)}
         vocab = tokenizer.get_vocab()

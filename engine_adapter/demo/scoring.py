@@ -60,14 +60,15 @@ def count(reply: str, expected: str, kind: str) -> bool:
 def parsed_json(reply: str) -> object | None:
     """The JSON value of a whole reply, or `None`."""
     try:
-        return json.loads(reply)
+        value: object = json.loads(reply)
     except ValueError:
         return None
+    return value
 
 
 def same_json(reply: str, expected: str, kind: str) -> bool:
     """The reply is JSON equal to the expected JSON."""
-    return parsed_json(reply) == json.loads(expected)
+    return parsed_json(reply) == parsed_json(expected)
 
 
 def verbatim(reply: str, expected: str, kind: str) -> bool:

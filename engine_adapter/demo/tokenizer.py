@@ -95,6 +95,14 @@ def _pre_tokenizer() -> pre_tokenizers.PreTokenizer:
     )
 
 
+def special_id(tokenizer: Tokenizer, token: str) -> int:
+    """Id of a special token; one that the tokenizer lacks is an error."""
+    found: int | None = tokenizer.token_to_id(token)
+    if found is None:
+        raise ValueError(f"the tokenizer has no token {token!r}; it is not one of this family")
+    return found
+
+
 def twins(tokenizer: Tokenizer) -> list[tuple[int, int]]:
     """Pairs of ids of the same word after a space and without one."""
     vocab = tokenizer.get_vocab()

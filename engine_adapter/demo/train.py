@@ -20,6 +20,7 @@ from engine_adapter.demo.model import Llama, LlamaShape
 from engine_adapter.demo.muon import Muon
 from engine_adapter.demo.planting import fits, plant_recall
 from engine_adapter.demo.rows import ANSWER, RECALLED, SILENT, TEXT, Row, RowWriter
+from engine_adapter.demo.team import ALONE, Team
 from engine_adapter.demo.tokenizer import twins
 
 _WEIGHTS = {SILENT: 0.0, TEXT: 0.3, ANSWER: 1.0, RECALLED: 2.0}
@@ -117,7 +118,9 @@ class Trainer:
         settings: TrainSettings,
         lessons: Sequence[Lesson] = LESSONS,
         log: Callable[[str], None] = print,
+        team: Team = ALONE,
     ) -> None:
+        self.team = team
         self.model, self.tokenizer, self.settings, self.lessons, self.log = (
             model,
             tokenizer,
@@ -133,6 +136,7 @@ class Trainer:
         self.adam = torch.optim.AdamW(vectors, lr=settings.vector_rate, betas=(0.9, 0.98), weight_decay=0.0)
         self.averaged = {name: weight.detach().clone() for name, weight in model.named_parameters()}
         self._started = time.monotonic()
+        self._spent = 0.0
 
     def run(self, out: Path) -> None:
         """Train until the budget is spent or the run is interrupted, saving state and model under `out`."""
@@ -142,11 +146,11 @@ class Trainer:
         self._started = last_log = last_save = time.monotonic()
         loss_sum, steps, tokens_at_log = 0.0, 0, progress.tokens
         try:
-            while self._spent() < 1.0:
+            while self._spent < 1.0:
                 loss_sum += self._step()
                 steps += 1
                 now = time.monotonic()
-                if now - last_log > 10:
+                if now - last_log > 10 and self.team.rank == 0:
                     rate = (progress.tokens - tokens_at_log) / (now - last_log)
                     self.log(
                         f"{self.lessons[progress.lesson].name:12} step {progress.step} "
@@ -154,31 +158,38 @@ class Trainer:
                         f"loss {loss_sum / steps:.3f} recalled {progress.accuracy:.3f} {rate:.0f} tokens/s"
                     )
                     last_log, tokens_at_log, loss_sum, steps = now, progress.tokens, 0.0, 0
-                if now - last_save > 60 * settings.save_minutes:
+                if now - last_save > 60 * settings.save_minutes and self.team.rank == 0:
                     self.save(out)
                     last_save = now
         except KeyboardInterrupt:
             self.log(f"stopped at {progress.tokens / 1e6:.2f}M tokens")
-        self.save(out)
+        if self.team.rank == 0:
+            self.save(out)
 
-    def _spent(self) -> float:
-        """Share of the budget used."""
+    def _share_spent(self) -> float:
+        """Share of the budget used, as this process sees it."""
         minutes = (time.monotonic() - self._started) / 60
         return max(self.progress.tokens / self.settings.tokens, minutes / self.settings.minutes)
 
     def _rate(self) -> float:
         warm = min(1.0, (self.progress.step + 1) / self.settings.warmup_steps)
-        left = (1.0 - self._spent()) / self.settings.cooldown if self.settings.cooldown else 1.0
+        left = (1.0 - self._spent) / self.settings.cooldown if self.settings.cooldown else 1.0
         return warm * max(0.05, min(1.0, left))
 
     def _step(self) -> float:
         settings, progress = self.settings, self.progress
         lesson = self.lessons[progress.lesson]
-        rng = random.Random(f"train:{settings.seed}:{progress.step}")
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + progress.step)
-        ids, roles = tensors_of(lesson.batch(self.writer, rng, settings.batch_tokens))
-        loss, right, of = loss_of(self.model, ids, roles, text_share=settings.text_share, generator=generator)
-        loss.backward()  # type: ignore[no-untyped-call]
+        place = progress.step * self.team.size + self.team.rank
+        rng = random.Random(f"train:{settings.seed}:{place}")
+        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + place)
+        rows = lesson.batch(self.writer, rng, settings.batch_tokens // self.team.size)
+        ids, roles = tensors_of(rows)
+        loss, hits, asked = loss_of(
+            self.model, ids, roles, text_share=settings.text_share, generator=generator
+        )
+        loss.backward()
+        numbers = [loss.item(), hits, asked, ids.numel() * self.team.size, self._share_spent()]
+        mean_loss, right, of, tokens, self._spent = self.team.mean(self.model, numbers)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         rate = self._rate()
         for optimiser, peak in ((self.muon, settings.matrix_rate), (self.adam, settings.vector_rate)):
@@ -191,12 +202,12 @@ class Trainer:
             for name, weight in self.model.named_parameters():
                 self.averaged[name].lerp_(weight, 1 - keep)
         progress.step += 1
-        progress.tokens += ids.numel()
-        progress.lesson_tokens += ids.numel()
+        progress.tokens += round(tokens)
+        progress.lesson_tokens += round(tokens)
         if of:
             progress.accuracy += 0.05 * (right / of - progress.accuracy)
         self._promote(lesson)
-        return float(loss.detach())
+        return mean_loss
 
     def _promote(self, lesson: Lesson) -> None:
         progress = self.progress

@@ -1,0 +1,57 @@
+"""KV fidelity: full prefill differs from itself by nothing, and damage shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from engine_adapter.demo.checkpoint import load_model  # noqa: E402
+from engine_adapter.demo.family import MODELS  # noqa: E402
+from engine_adapter.demo.fidelity import compare, source  # noqa: E402
+from engine_adapter.demo.generate import prefill  # noqa: E402
+from engine_adapter.demo.model import LayerCache, Llama  # noqa: E402
+from engine_adapter.demo.stories import continuations, examples  # noqa: E402
+from engine_adapter.demo.tokenizer import load_tokenizer  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def _blurred(model: Llama, tokens: Sequence[int]) -> list[LayerCache]:
+    generator = torch.Generator().manual_seed(0)
+    return [
+        (k + torch.randn(k.shape, generator=generator), v + torch.randn(v.shape, generator=generator))
+        for k, v in prefill(model, tokens)
+    ]
+
+
+def test_full_prefill_is_faithful_and_noise_is_not() -> None:
+    model, tokenizer = load_model(MODELS / "base"), load_tokenizer(MODELS / "base")
+    made = examples(tokenizer, number=3, length=200)
+    same = compare(model, source("engine_adapter.demo.generate:prefill"), made)
+    assert same.kl == pytest.approx(0.0, abs=1e-6)
+    assert same.agreement == 1.0
+    assert same.nll_full == pytest.approx(same.nll_other)
+    assert same.tokens == sum(len(answer) for _, answer in made)
+    blurred = compare(model, _blurred, made)
+    assert blurred.kl > 0.1
+    assert blurred.agreement < 1.0
+
+
+def test_documents_are_cut_in_two() -> None:
+    tokenizer = load_tokenizer(MODELS / "base")
+    for prompt, rest in continuations(tokenizer, number=3, length=200):
+        assert abs(len(prompt) - len(rest)) <= 1
+        assert tokenizer.decode(rest).strip()
+
+
+def test_a_source_is_named_with_a_colon() -> None:
+    with pytest.raises(ValueError, match="package.module:function"):
+        source("engine_adapter.demo.generate")
+
+
+def test_no_examples_no_numbers() -> None:
+    model = load_model(MODELS / "base")
+    assert compare(model, prefill, []).tokens == 0
