@@ -556,6 +556,8 @@ class Exchange:
             self._account(worker, end, ttft, now, usage)
         if relay.record is not None:
             self._record(end, worker, ttft, now, usage)
+        # An attempt knows its exchange: without this circle both are gone as soon as nobody needs them.
+        self.attempt = self.hedge = self._winner = None
 
     def _account(self, worker: str, end: str, ttft: float, now: float, usage: Usage) -> None:
         series = self._series or self.relay.accounting.of(worker, self.call.model)

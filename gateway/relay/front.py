@@ -296,7 +296,9 @@ class Front(HttpToolsProtocol):
         if not self._at_rest or self.relay.draining or known.keys_version != self.relay.admitter.keys_version:
             return False
         body = known.body_of(data)
-        if body is None or self.requests + 1 >= self.limits.requests_per_connection:
+        if body is None or len(body) > self.limits.body_bytes:
+            return False
+        if self.requests + 1 >= self.limits.requests_per_connection:
             return False
         self.idle_since = 0.0
         if self.timeout_keep_alive_task is not None:

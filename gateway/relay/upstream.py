@@ -8,10 +8,10 @@ these are the very bytes that were read.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Protocol
 
 import httptools
+import msgspec
 
 from gateway.relay.fields import Headers, passed_lines
 from gateway.relay.framing import ChunkedReader, Framing, FramingError, chunk, whole_chunk
@@ -23,11 +23,8 @@ _JOIN_BYTES = 64 * 1024
 """Request bodies up to this size are sent in one piece with their head: one system call, a small copy."""
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseHead:
+class ResponseHead(msgspec.Struct, frozen=True, gc=False):
     status: int
-    headers: Headers
-    """Names in lower case."""
     framing: Framing
     length: int
     """Of the body, where the framing is by length."""
@@ -39,9 +36,13 @@ class ResponseHead:
     """Status line and header lines that a client is shown, without those of framing."""
 
 
+_LENGTH = b"\r\ncontent-length: "
 _HEADS: dict[bytes, ResponseHead] = {}
-"""Heads seen lately, by their bytes. Workers answer with few different ones, even with a date in them."""
+"""Heads seen lately, by their bytes without the digits of the length. Workers answer with few different ones,
+even with a date in them."""
 _HEADS_KEPT = 128
+_DIGITS = 18
+"""Longest length that is read without the parser, which knows what is too large."""
 _NONSENSE = (FramingError, EventTooLong, httptools.HttpParserError, httptools.HttpParserUpgrade)
 """What reading a worker's bytes may raise."""
 
@@ -84,8 +85,25 @@ class _HeadParser:
         self.keep_alive = self.parser.should_keep_alive()
 
 
-def parse_head(raw: bytes) -> ResponseHead:
-    """Parse a whole response head and remember it. Raises FramingError, httptools.HttpParserError."""
+def read_head(raw: bytes) -> ResponseHead:
+    """What a whole response head says. Raises FramingError, httptools.HttpParserError."""
+    start = raw.find(_LENGTH) + len(_LENGTH)
+    if start < len(_LENGTH):
+        return _HEADS.get(raw) or _parse_head(raw, raw)
+    stop = raw.find(b"\r", start)
+    digits = raw[start:stop]
+    shape = raw[:start] + raw[stop:]
+    known = _HEADS.get(shape)
+    is_plain = digits.isdigit() and digits[:1] != b"0" and len(digits) <= _DIGITS
+    if known is None or known.framing is not Framing.LENGTH or not is_plain:
+        return _parse_head(raw, shape)
+    return ResponseHead(
+        known.status, Framing.LENGTH, int(digits), known.events, known.keep_alive, known.passed
+    )
+
+
+def _parse_head(raw: bytes, shape: bytes) -> ResponseHead:
+    """Parse it, and remember it under `shape`."""
     parser = _HeadParser()
     parser.parser.feed_data(raw)
     status = parser.parser.get_status_code()
@@ -94,7 +112,6 @@ def parse_head(raw: bytes) -> ResponseHead:
     fields = dict(headers)
     head = ResponseHead(
         status,
-        headers,
         framing,
         length,
         # An encoded stream cannot be read; it is relayed as any other body.
@@ -105,7 +122,7 @@ def parse_head(raw: bytes) -> ResponseHead:
     )
     if len(_HEADS) >= _HEADS_KEPT:
         _HEADS.clear()
-    _HEADS[raw] = head
+    _HEADS[shape] = head
     return head
 
 
@@ -270,7 +287,7 @@ class UpstreamConnection(asyncio.Protocol):
                 return None
             end += 4
             raw, data = data[:end], data[end:]
-            head = _HEADS.get(raw) or parse_head(raw)
+            head = read_head(raw)
             if head.status >= 200:
                 break
         self._buffer = b""

@@ -9,7 +9,7 @@ from gateway.errors import AuthenticationFailed, GatewayError, RateLimited, Upst
 from gateway.relay.fields import HOP_BY_HOP, Headers, status_line
 from gateway.relay.framing import Framing, FramingError
 from gateway.relay.heads import error_response, request_head, response_head
-from gateway.relay.upstream import ResponseHead, framing_of, parse_head
+from gateway.relay.upstream import ResponseHead, framing_of, read_head
 
 
 class _Head:
@@ -44,7 +44,7 @@ def to_worker(headers: Headers, extra: bytes = b"", length: int = 2) -> _Head:
 
 
 def to_client(raw: bytes, *, http11: bool = True, keep_alive: bool = True) -> _Head:
-    head = response_head(parse_head(raw), b"x-request-id: id\r\n", http11, keep_alive)
+    head = response_head(read_head(raw), b"x-request-id: id\r\n", http11, keep_alive)
     return _Head(head, response=True)
 
 
@@ -225,7 +225,7 @@ NONSENSE = {
 @pytest.mark.parametrize("raw", NONSENSE.values(), ids=NONSENSE)
 def test_answers_that_make_no_sense_are_refused(raw: bytes) -> None:
     with pytest.raises((FramingError, httptools.HttpParserError, httptools.HttpParserUpgrade)):
-        parse_head(raw)
+        read_head(raw)
 
 
 def test_framing_follows_rfc_9112() -> None:
@@ -238,8 +238,8 @@ def test_framing_follows_rfc_9112() -> None:
 
 
 def test_an_encoded_stream_is_no_event_stream() -> None:
-    assert parse_head(answer(b"content-type: text/event-stream", b"content-length: 3")).events
-    encoded = parse_head(
+    assert read_head(answer(b"content-type: text/event-stream", b"content-length: 3")).events
+    encoded = read_head(
         answer(b"content-type: text/event-stream", b"content-encoding: gzip", b"content-length: 3")
     )
     assert not encoded.events
@@ -248,7 +248,7 @@ def test_an_encoded_stream_is_no_event_stream() -> None:
 def test_remembered_heads_are_the_same() -> None:
     raws = [answer(b"content-length: %d" % n) for n in range(400)]
     for raw in raws + raws:
-        head: ResponseHead = parse_head(raw)
+        head: ResponseHead = read_head(raw)
         assert b"content-length: %d\r\n" % head.length in raw
 
 
