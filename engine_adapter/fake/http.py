@@ -144,6 +144,8 @@ class Exchange:
     def finish(self) -> None:
         """The answer is complete: take the next request or close."""
         self.done = True
+        # The job holds this exchange as its sink: without a cycle both go without the collector.
+        self.job = None
         self.connection.finished(self)
 
     def step(self, job: Job, index: int) -> None:
@@ -217,6 +219,7 @@ class Connection(asyncio.Protocol):
         if self.current is not None and not self.current.done:
             self.current.done = True
             self.handler.left(self.current)
+            self.current.job = None
         self.current = None
         self._waiting.clear()
         self.handler.disconnected(self)

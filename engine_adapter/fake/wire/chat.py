@@ -112,17 +112,9 @@ class ChatRendering:
         self._answers = answers
         self._options = options
         self._escaped = config.vocabulary.escaped
-        self._opening = (
-            b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,"choices":[{'
-            % (
-                orjson.dumps(request_id),
-                created,
-                orjson.dumps(model),
-            )
-        )
-        self._texts = [
-            self._opening + b'"index":%d,"delta":{"content":"' % index for index in range(len(answers))
-        ]
+        self._opening = b""
+        self._texts: list[bytes] = []
+        """Per choice, an event up to its text; made when the first event is."""
         self._completion_tokens = sum(len(answer.tokens) for answer in answers)
 
     def preamble(self) -> bytes:
@@ -131,7 +123,7 @@ class ChatRendering:
 
     def step(self, index: int, cached: int) -> bytes:
         """One event per choice; the first step opens with the role events."""
-        events = [] if index else [self._role(number) for number in range(len(self._answers))]
+        events = [] if index else self._opened()
         for number, answer in enumerate(self._answers):
             last = len(answer.tokens) - 1
             if index > last:
@@ -223,6 +215,16 @@ class ChatRendering:
             )
             + tail
         )
+
+    def _opened(self) -> list[bytes]:
+        """Make the templates; returns the events that open each choice."""
+        self._opening = (
+            b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,"choices":[{'
+            % (orjson.dumps(self._id), self._created, orjson.dumps(self._model))
+        )
+        numbers = range(len(self._answers))
+        self._texts = [self._opening + b'"index":%d,"delta":{"content":"' % number for number in numbers]
+        return [self._role(number) for number in numbers]
 
     def _role(self, number: int) -> bytes:
         if self._options.plain:
