@@ -40,9 +40,10 @@ class Fault:
       `reset` also every open connection, as a process that dies does.
     - `hang`: send nothing more at `point`; the request stays in the engine until the client leaves.
     - `cut`: close the connection at `point`, by FIN, or by RST if `reset`.
-    - `truncate`: end a stream properly after `after_events` events, without finish and without `[DONE]`.
+    - `truncate`: end a stream properly after `after_events` events, without finish and without `[DONE]`;
+      whole answers stay sound.
     - `status`: answer with `status` (and `Retry-After: retry_after`) in vLLM's error form.
-    - `error-event`: after `after_events` events send vLLM's error event and `[DONE]`.
+    - `error-event`: after `after_events` events of a stream send the endpoint's error event and end it.
     - `slow`: `first_s` before the first byte and `event_s` before each further event.
     - `framing`: break HTTP framing as `framing` says: `both` lengths, a content-length too `long` or too
       `short`, or a `bad-chunk` size after `after_events` events.

@@ -11,8 +11,7 @@ from typing import Protocol
 from engine_adapter.fake.faults import Fault
 from engine_adapter.fake.http import EVENTS, JSON, Connection, Exchange
 from engine_adapter.fake.scheduler import Job
-from engine_adapter.fake.wire.errors import ApiError, openai_error, status_error_kind
-from engine_adapter.fake.wire.generation import DONE
+from engine_adapter.fake.wire.errors import ApiError, error_event, openai_error, status_error_kind
 
 _LINGER_ZERO = struct.pack("ii", 1, 0)
 
@@ -111,7 +110,7 @@ class FaultyExchange(Exchange):
             case "cut", "after-headers":
                 self._write(head)
                 self._cut()
-            case (("cut" | "truncate"), _):
+            case "cut", _:
                 self._write(head + body[: len(body) // 2])
                 self._cut()
             case "framing", _:
@@ -216,7 +215,7 @@ class FaultyExchange(Exchange):
                 self._end_early()
             case "error-event", _:
                 error = ApiError(fault.message, status=fault.status, kind=status_error_kind(fault.status))
-                super().send(b"data: " + openai_error(error) + b"\n\n" + DONE)
+                super().send(error_event(self.path, error))
                 self._end_early()
             case "framing", _ if fault.framing == "bad-chunk":
                 self._write(BAD_CHUNK + event)

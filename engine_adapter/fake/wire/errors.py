@@ -63,6 +63,21 @@ def anthropic_error(error: ApiError) -> bytes:
     return orjson.dumps({"type": "error", "error": {"type": error.kind, "message": error.message}})
 
 
+def error_event(path: str, error: ApiError) -> bytes:
+    """What a stream of this endpoint says when the engine fails in the middle.
+
+    Chat and completions send the error and `[DONE]`, messages an `error` event and nothing more. vLLM 0.32
+    breaks a responses stream off without a word; here it gets OpenAI's `error` event.
+    """
+    if path == "/v1/messages":
+        inner = {"type": "internal_error", "message": error.message}
+        return b"event: error\ndata: %b\n\n" % orjson.dumps({"type": "error", "error": inner})
+    if path == "/v1/responses":
+        data = {"code": str(error.status), "message": error.message, "param": None, "type": "error"}
+        return b"event: error\ndata: %b\n\n" % orjson.dumps(data)
+    return b"data: %b\n\ndata: [DONE]\n\n" % openai_error(error)
+
+
 def status_error_kind(status: int) -> str:
     """The `type` vLLM gives an error of this status."""
     names = {

@@ -136,6 +136,18 @@ async def test_an_error_event_in_the_middle(
     assert len(events) == 4
 
 
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/responses"])
+async def test_an_error_event_has_its_familys_form(client: httpx.AsyncClient, path: str, sse: Any) -> None:
+    fault = {"x-fake-fault": "error-event; after_events=4; message=engine died"}
+    body: dict[str, Any] = {"model": "fake", "max_tokens": 9, "stream": True, "input": "hi"}
+    body["messages"] = [{"role": "user", "content": "hi"}]
+    events = sse((await client.post(path, json=body, headers=fault)).content)
+    name, data = events[4]
+    assert len(events) == 5
+    assert name == data["type"] == "error"
+    assert "engine died" in str(data)
+
+
 @pytest.mark.parametrize("status", [400, 401, 429, 500, 502, 503])
 async def test_a_status(client: httpx.AsyncClient, body: dict[str, Any], status: int) -> None:
     fault = {"x-fake-fault": f"status; status={status}; retry_after=3"}
