@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from math import log
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.routing.kv_blocks import HOST
 
@@ -34,6 +34,12 @@ OVERRUN: Final = 0.25
 TYPICAL_BYTES: Final = 8192.0
 TYPICAL_CONTEXT: Final = 131_072.0
 PRIOR_OVERHEAD_S: Final = 0.01
+LEAST_S_PER_BYTE: Final = 1e-10
+PRIOR_ITL_S: Final = 0.02
+PRIOR_ITL_SLOPE_S: Final = 0.0001
+TYPICAL_BATCH: Final = 32.0
+NEGLIGIBLE_S: Final = 0.002
+"""Differences of service times below this are jitter of the event loop and say nothing about a worker."""
 PRIOR_HOST_PRICE: Final = 0.1
 PRIOR_STORAGE_PRICE: Final = 0.35
 PRICE_STEP: Final = 0.2
@@ -122,8 +128,51 @@ class PrefillRates:
             a, b, c = non_negative_solution(m, v)
             if a > 0.0 or b > 0.0:
                 self.overhead = a
-                self.by_byte = b / TYPICAL_BYTES
+                self.by_byte = max(LEAST_S_PER_BYTE, b / TYPICAL_BYTES)
                 self.by_area = c / (TYPICAL_BYTES * TYPICAL_CONTEXT)
+
+
+class DecodeRates:
+    """Inter-token latency against the number of requests at a worker: `base + slope * batch`, for one model.
+
+    A prefill shares its steps with those who decode, so `slope * batch` is also what they add to a first
+    token.
+    """
+
+    __slots__ = ("_m", "_v", "base", "slope")
+
+    def __init__(self) -> None:
+        self.base, self.slope = PRIOR_ITL_S, PRIOR_ITL_SLOPE_S
+        # Weights and sums over (1, batch / TYPICAL_BATCH), begun with two pseudo-observations of the prior.
+        self._m = [2.0, 1.0, 1.0]
+        full = PRIOR_ITL_SLOPE_S * TYPICAL_BATCH
+        self._v = [2 * PRIOR_ITL_S + full, PRIOR_ITL_S + full]
+
+    def observe(self, batch: int, seconds: float) -> None:
+        """A request had this time between tokens, beside `batch - 1` others."""
+        x = batch / TYPICAL_BATCH
+        m, v = self._m, self._v
+        m[0] = m[0] * FORGET + 1.0
+        m[1] = m[1] * FORGET + x
+        m[2] = m[2] * FORGET + x * x
+        v[0] = v[0] * FORGET + seconds
+        v[1] = v[1] * FORGET + x * seconds
+        det = m[0] * m[2] - m[1] * m[1]
+        slope = (m[0] * v[1] - m[1] * v[0]) / det if det > 1e-9 * m[0] * m[2] else 0.0
+        slope = max(0.0, slope)
+        self.base = max(0.0, (v[0] - slope * m[1]) / m[0])
+        self.slope = slope / TYPICAL_BATCH
+
+    def seconds(self, batch: int) -> float:
+        """Expected inter-token latency with `batch` requests at the worker."""
+        return self.base + self.slope * batch
+
+
+class ModelRates(NamedTuple):
+    """What is learned about one model over all its workers."""
+
+    prefill: PrefillRates
+    decode: DecodeRates
 
 
 class TextDensity:
@@ -159,9 +208,9 @@ class WorkerSpeed:
         rates.observe(work, seconds)
         expected = rates.of(work)
         if self._expected == 0.0:
-            self._took = self._expected = 2.0 * expected
-        self._took = self._took * FACTOR_FORGET + seconds
-        self._expected = self._expected * FACTOR_FORGET + expected
+            self._took = self._expected = 2.0 * (expected + NEGLIGIBLE_S)
+        self._took = self._took * FACTOR_FORGET + seconds + NEGLIGIBLE_S
+        self._expected = self._expected * FACTOR_FORGET + expected + NEGLIGIBLE_S
         ratio = min(50.0, max(0.02, self._took / self._expected))
         self.factor = 1.0 if abs(log(ratio)) < ALIKE else ratio
 

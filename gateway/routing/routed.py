@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.routing.account import PolicyAccount
 from gateway.routing.assignment import Outcome
-from gateway.routing.estimate import WARM_UP, PrefillRates, Work
+from gateway.routing.estimate import WARM_UP, ModelRates, Work
 from gateway.routing.explain import Explanation
 from gateway.routing.fingerprint import Fingerprint
 from gateway.routing.policies.base import Policy
@@ -17,17 +17,19 @@ if TYPE_CHECKING:
 
 SEPARATE: Final = 1.5
 """A service time tells a hit from a miss only if the two would differ by this factor."""
+FEW_TOKENS: Final = 8
+"""Answers up to this long say little about the time between tokens."""
 
 
 class Lane:
     """What requests for one model under one policy share."""
 
-    __slots__ = ("account", "name", "policy", "rates")
+    __slots__ = ("account", "decode", "name", "policy", "rates")
 
-    def __init__(self, name: str, policy: Policy, rates: PrefillRates, account: PolicyAccount) -> None:
+    def __init__(self, name: str, policy: Policy, rates: ModelRates, account: PolicyAccount) -> None:
         self.name = name
         self.policy = policy
-        self.rates = rates
+        self.rates, self.decode = rates
         self.account = account
 
 
@@ -67,7 +69,11 @@ class RoutedRequest:
         self.candidates = candidates
         self._now = now
         rates, factor = lane.rates, state.speed.factor
-        self.estimate = state.queue.seconds(rates, factor, now) + factor * rates.of(work)
+        self.estimate = (
+            state.queue.seconds(rates, factor, now)
+            + factor * rates.of(work)
+            + lane.decode.slope * state.worker.in_flight
+        )
         """Predicted seconds to the first token."""
         self.key = 0
         """Number under which peers know it."""
@@ -139,6 +145,9 @@ class RoutedRequest:
         self._prompt = None
         self.outcome = outcome
         state = self._state
+        if output_tokens > FEW_TOKENS and self.ttft is not None and self._work.end_seen:
+            between = (now - self._now - self.ttft) / (output_tokens - 1)
+            self._lane.decode.observe(state.worker.in_flight, between)
         state.worker.in_flight -= 1
         if self.ttft is None:
             state.queue.cancel(self, now)

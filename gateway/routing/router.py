@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from gateway.routing.account import RoutingAccount
 from gateway.routing.assignment import NoWorkerError, RouteRequest
-from gateway.routing.estimate import PrefillRates, TextDensity
+from gateway.routing.estimate import DecodeRates, ModelRates, PrefillRates, TextDensity
 from gateway.routing.explain import Explanation
 from gateway.routing.fingerprint import fingerprint
 from gateway.routing.fleet import Fleet, Worker
@@ -39,7 +39,7 @@ class Router:
         """Set where other gateways serve the same fleet."""
         self._random = Random(settings.seed)
         self._lanes: dict[tuple[str | None, str], Lane] = {}
-        self._rates: dict[str, PrefillRates] = {}
+        self._rates: dict[str, ModelRates] = {}
         self._prior = 1.0 / (settings.prefill_tokens_per_s * settings.bytes_per_token)
         self._density = TextDensity(settings.bytes_per_token)
         self._applied_density = settings.bytes_per_token
@@ -48,7 +48,7 @@ class Router:
         self._keys = count()
         self._recent: deque[RoutedRequest] = deque(maxlen=settings.explain_records)
         for name in (settings.policy, *settings.model_policies.values()):
-            make_policy(name, settings, self._random, PrefillRates(1.0))
+            make_policy(name, settings, self._random, ModelRates(PrefillRates(1.0), DecodeRates()))
         for worker in fleet:
             self._join(worker)
         fleet.subscribe(self._on_fleet_change)
@@ -131,7 +131,8 @@ class Router:
         name = asked or settings.model_policies.get(model) or settings.policy
         lane = self._lanes.get((name, model))
         if lane is None:
-            rates = self._rates.setdefault(model, PrefillRates(self._prior))
+            fresh = ModelRates(PrefillRates(self._prior), DecodeRates())
+            rates = self._rates.setdefault(model, fresh)
             policy = make_policy(name, settings, self._random, rates)
             lane = self._lanes[name, model] = Lane(name, policy, rates, self.account.of(name))
         self._lanes[asked, model] = lane

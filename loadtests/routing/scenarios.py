@@ -24,6 +24,8 @@ from loadtests.routing.workload import (
     with_think_times,
 )
 
+SHORT = 3000
+"""Requests of the trace that all scenarios but the first replay: 15 minutes of it."""
 BLOCK_BYTES = 256
 """Characters that spell a block, as in the yardstick; 2,048 would be four to a token."""
 
@@ -169,7 +171,7 @@ def yardstick(trace: Trace) -> Iterator[Row]:
 
 def cache_sizes(trace: Trace) -> Iterator[Row]:
     """Cache of each engine in blocks of 512 tokens."""
-    requests = trace.requests()
+    requests = trace.requests(SHORT)
     for blocks in (400, 1500, 4000):
         setup = Setup(engine=EngineSettings(cache_blocks=blocks))
         yield from _rows("cache_sizes", f"{blocks} blocks", requests, setup, _short_list())
@@ -178,20 +180,20 @@ def cache_sizes(trace: Trace) -> Iterator[Row]:
 def fleet_sizes(trace: Trace) -> Iterator[Row]:
     """Arrivals are sped up with the number of engines, so that each has the same load."""
     for engines in (2, 4, 8, 16):
-        requests = trace.requests(speedup=engines / 4)
+        requests = trace.requests(SHORT, speedup=engines / 4)
         yield from _rows("fleet_sizes", f"{engines} engines", requests, Setup(engines=engines), _short_list())
 
 
 def half_speed(trace: Trace) -> Iterator[Row]:
     """One of four engines at half speed; nobody is told, only the oracle knows."""
     yield from _rows(
-        "half_speed", "speeds 0.5, 1, 1, 1", trace.requests(), Setup(speeds=(0.5,)), _short_list()
+        "half_speed", "speeds 0.5, 1, 1, 1", trace.requests(SHORT), Setup(speeds=(0.5,)), _short_list()
     )
 
 
 def restart(trace: Trace) -> Iterator[Row]:
     """One engine dies in the middle and is back after 30 s with an empty cache."""
-    requests = trace.requests()
+    requests = trace.requests(SHORT)
     middle = requests[len(requests) // 2].at
     setup = Setup(restart=(0, middle, 30.0))
     yield from _rows("restart", "engine 0 down for 30 s", requests, setup, _short_list())
@@ -199,7 +201,7 @@ def restart(trace: Trace) -> Iterator[Row]:
 
 def lost_events(trace: Trace) -> Iterator[Row]:
     """One in ten KV event batches does not arrive."""
-    requests = trace.requests()
+    requests = trace.requests(SHORT)
     for loss in (0.0, 0.1):
         routers: dict[str, MakeChooser] = {
             ORACLE: EVERYBODY[ORACLE],
@@ -217,7 +219,7 @@ def lost_events(trace: Trace) -> Iterator[Row]:
 def think_times(trace: Trace) -> Iterator[Row]:
     """A turn arrives when its user has read the answer to the last one, instead of at the recorded time."""
     setup = Setup()
-    requests = trace.requests()
+    requests = trace.requests(SHORT)
     for speedup in (1.0, 1.15):
         faster = [replace(r, at=r.at / speedup) for r in requests]
         linked = with_think_times(faster, setup.engine.itl_s)
@@ -236,7 +238,7 @@ def shared_prefix(_: Trace) -> Iterator[Row]:
 
 def gateways(trace: Trace) -> Iterator[Row]:
     """Several gateway processes that know their own requests only, with and without the engines' queues."""
-    requests = trace.requests()
+    requests = trace.requests(SHORT)
     routers = {
         ORACLE: EVERYBODY[ORACLE],
         "1 gateway": EVERYBODY[OURS],

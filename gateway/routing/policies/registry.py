@@ -7,7 +7,7 @@ from random import Random
 from types import MappingProxyType
 
 from gateway.routing.assignment import UnknownPolicyError
-from gateway.routing.estimate import PrefillRates
+from gateway.routing.estimate import ModelRates
 from gateway.routing.policies.base import Policy
 from gateway.routing.policies.least_load import LeastLoad
 from gateway.routing.policies.lora import AdapterAffinity
@@ -20,7 +20,7 @@ from gateway.routing.policies.session import SessionAffinity
 from gateway.routing.policies.ttft import TimeToFirstToken
 from gateway.routing.settings import RoutingSettings
 
-POLICIES: MappingProxyType[str, Callable[[RoutingSettings, Random, PrefillRates], Policy]] = MappingProxyType(
+POLICIES: MappingProxyType[str, Callable[[RoutingSettings, Random, ModelRates], Policy]] = MappingProxyType(
     {
         "ttft": lambda settings, random, rates: TimeToFirstToken(settings.foresight, rates),
         "round_robin": lambda settings, random, rates: RoundRobin(),
@@ -37,7 +37,7 @@ POLICIES: MappingProxyType[str, Callable[[RoutingSettings, Random, PrefillRates]
 )
 
 
-def make_policy(name: str, settings: RoutingSettings, random: Random, rates: PrefillRates) -> Policy:
+def make_policy(name: str, settings: RoutingSettings, random: Random, rates: ModelRates) -> Policy:
     """Raises UnknownPolicyError, which lists the names there are."""
     try:
         make = POLICIES[name]

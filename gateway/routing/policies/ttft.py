@@ -5,28 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.routing.assignment import RouteRequest
-from gateway.routing.estimate import PrefillRates
+from gateway.routing.estimate import ModelRates
 from gateway.routing.fingerprint import Fingerprint
 from gateway.routing.policies.base import Choice
 from gateway.routing.state import WorkerState
 
 
 class TimeToFirstToken:
-    """Least `queue + prefill + foresight * prefill`.
+    """Least `queue + decoding + prefill + foresight * prefill`.
 
-    The first two are this request's own wait. The third is the wait that its prefill imposes on requests that
-    are not here yet: a greedy router (`foresight` 0) recomputes on an idle worker what a busy one has cached,
+    The first three are this request's own wait: the prefills ahead of it, what those who decode add to a
+    step, and its own tokens that are not cached. The last is the wait that its prefill imposes on requests
+    that are not here yet: a greedy router (`foresight` 0) recomputes on an idle worker what a busy one has cached,
     and pays with queues a minute later. Ties go to the worker that computed least so far.
     """
 
-    def __init__(self, foresight: float, rates: PrefillRates) -> None:
-        self._rates = rates
+    def __init__(self, foresight: float, rates: ModelRates) -> None:
+        self._rates, self._decode = rates
         self._foresight = 1.0 + foresight
 
     def choose(
         self, candidates: Sequence[WorkerState], request: RouteRequest, prompt: Fingerprint, now: float
     ) -> Choice:
-        foresight, rates = self._foresight, self._rates
+        foresight, rates, slope = self._foresight, self._rates, self._decode.slope
         total = prompt.total_bytes
         best = candidates[0]
         best_depth = 0
@@ -38,7 +39,7 @@ class TimeToFirstToken:
             if state.cache.lower:
                 cached = total - state.work(prompt, depth, True).new
             speed = state.speed.factor
-            cost = foresight * speed * rates.seconds(total - cached, cached)
+            cost = foresight * speed * rates.seconds(total - cached, cached) + slope * state.worker.in_flight
             if state.queue.waiting:
                 cost += state.queue.seconds(rates, speed, now)
             if state.others_until > now:

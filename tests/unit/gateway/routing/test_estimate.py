@@ -5,7 +5,14 @@ from random import Random
 
 import pytest
 
-from gateway.routing.estimate import PrefillQueue, PrefillRates, Work, WorkerSpeed, non_negative_solution
+from gateway.routing.estimate import (
+    DecodeRates,
+    PrefillQueue,
+    PrefillRates,
+    Work,
+    WorkerSpeed,
+    non_negative_solution,
+)
 
 Truth = Callable[[int, int], float]
 
@@ -146,3 +153,30 @@ def test_a_prefill_whose_end_is_not_seen_leaves_when_its_time_is_over() -> None:
     assert queue.seconds(model, 1.0, 1.5) == pytest.approx(0.5)
     assert len(queue) == 1
     assert queue.done(1, 9.0) is None
+
+
+def test_inter_token_latency_is_learned_against_the_batch() -> None:
+    decode = DecodeRates()
+    random = Random(0)
+    for _ in range(300):
+        batch = random.randrange(1, 100)
+        decode.observe(batch, (0.008 + 0.0004 * batch) * random.lognormvariate(0, 0.1))
+    assert decode.seconds(80) == pytest.approx(0.040, rel=0.1)
+    assert decode.seconds(1) == pytest.approx(0.0084, rel=0.2)
+
+
+def test_one_batch_size_alone_gives_no_negative_slope() -> None:
+    decode = DecodeRates()
+    for _ in range(50):
+        decode.observe(4, 0.001)
+        assert decode.slope >= 0
+        assert decode.base >= 0
+
+
+def test_engines_that_answer_at_once_are_not_infinitely_fast() -> None:
+    """A fake engine, or a proxy that answers from a store: jitter must not make one worker look best."""
+    rates, speed = PrefillRates(1 / 32_000), WorkerSpeed()
+    for _ in range(200):
+        speed.observe(rates, Work(4_000, 0, True), 0.0)
+    assert speed.factor == 1.0
+    assert rates.seconds(4_000, 0) > 0

@@ -242,3 +242,21 @@ def test_a_cache_smaller_than_assumed_is_noticed(told: bool, make_fleet) -> None
         routed.finish(now + 1.25, "ok", *((2_500, 10 if n < 5 else 0) if told else ()))
         now += 2.0
     assert router.states()[0].cache.capacity < 120_000
+
+
+def test_requests_spread_over_engines_that_answer_at_once(make_fleet) -> None:
+    router = Router(make_fleet("a", "b", "c", "d"), RoutingSettings(seed=0))
+    counts: Counter[str] = Counter()
+    for n in range(400):
+        routed = serve(router, ask(f"user {n}", 2_000), now=n * 0.01, took=0.0)
+        counts[routed.worker.id] += 1
+    assert min(counts.values()) > 50
+
+
+def test_of_equal_workers_the_one_that_decodes_less_is_chosen(make_fleet) -> None:
+    fleet = make_fleet("a", "b")
+    router = Router(fleet)
+    for n in range(20):
+        serve(router, ask(f"user {n}"), now=n * 1.0)
+    fleet.workers["a"].in_flight = 50
+    assert router.assign(ask("new"), 100.0).worker.id == "b"
