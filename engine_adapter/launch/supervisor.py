@@ -120,6 +120,7 @@ class Supervisor:
                     self._tick()
             finally:
                 self._kill_everything()
+            self._publish(self._clock())
         return self._exit_status
 
     def _as_front(self, run_front: Callable[[], None]) -> Callable[[], None]:
@@ -192,8 +193,9 @@ class Supervisor:
             worker.carry_out(worker.life.tick(now), now)
             if probe := worker.begin_probe(now):
                 self._selector.register(probe.socket, probe.wants, worker)
-        self._advance_phase(now)
+        # First what happened, then what follows from it.
         self._publish(now)
+        self._advance_phase(now)
 
     def _advance_phase(self, now: float) -> None:
         if self._phase == "serving" and self._hopeless():
