@@ -81,7 +81,7 @@ LESSONS = (
         0.6,
         1e6,
     ),
-    Lesson("tasks-256", ((1, 256),), ((7, chats(_FULL)), (1.3, talk(Scope()))), 0.8, 3e6),
+    Lesson("tasks-256", ((1, 128), (2, 256)), ((7, chats(_FULL)), (1.3, talk(Scope()))), 0.8, 3e6),
     Lesson("tasks-512", ((1, 256), (3, 512)), ((9, chats(_FULL)), (1, talk(Scope()))), 0.85, 3e6),
     Lesson("tasks-1024", ((1, 256), (1, 512), (3, 1024)), ((9, chats(_FULL)), (1, talk(Scope()))), 0.9, 3e6),
     Lesson(

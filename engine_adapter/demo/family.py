@@ -33,7 +33,7 @@ class Member:
 FAMILY: Mapping[str, Member] = MappingProxyType(
     {
         "base": Member(192, 512, 4, None, "base"),
-        "draft": Member(64, 192, 2, None, "draft"),
+        "draft": Member(64, 192, 3, None, "draft"),
         "clerk": Member(192, 512, 4, "base", "clerk"),
         "teller": Member(192, 512, 4, "base", "teller"),
     }

@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from engine_adapter.demo.model import Layer, Llama, LlamaShape
+from engine_adapter.demo.model import Layer, Llama
 
 _EMBEDDING_STD = 0.1
 _SHARED = 0.6
@@ -42,12 +42,11 @@ def plant_recall(model: Llama, seed: int) -> None:
         raise ValueError(
             "planting needs as many key-value heads as query heads; set num_key_value_heads accordingly"
         )
+    if shape.num_hidden_layers < 3:
+        raise ValueError(f"planting needs three layers, the model has {shape.num_hidden_layers}")
     generator = torch.Generator().manual_seed(seed + 17)
-    hidden, dim = shape.hidden_size, shape.head_dim
-    if not fits(shape):
-        raise ValueError(
-            f"planting needs more than {2 * dim} hidden dimensions and three layers; leave it out"
-        )
+    hidden = shape.hidden_size
+    width = min(shape.head_dim, (hidden - 1) // 2)
     with torch.no_grad():
         shared = torch.randn(hidden, generator=generator)
         table = model.embed.weight
@@ -58,40 +57,34 @@ def plant_recall(model: Llama, seed: int) -> None:
             layer.o.weight.mul_(_BACKGROUND)
             layer.down.weight.mul_(_BACKGROUND)
         direction = shared / shared.norm()
-        read, write, copied = _bases(direction, dim, generator)
+        read, write, copied = _bases(direction, width, generator)
         first = model.layers[0]
         for head in range(shape.num_attention_heads):
             _look_back(first, head, head + 1, direction)
-            source, target = (read, write) if head == 0 else _bases(direction, dim, generator)[:2]
-            _rows(first, 2, head).copy_(source.T)
-            _columns(first, head).copy_(_WRITE * target)
+            source, target = (read, write) if head == 0 else _bases(direction, width, generator)[:2]
+            _rows(first, 2, head)[:width] = source.T
+            _columns(first, head)[:, :width] = _WRITE * target
         for layer in list(model.layers)[1:3]:
             _match(layer, read, write)
-            _rows(layer, 2, 0).copy_(copied.T)
-            _columns(layer, 0).copy_(_COPY * copied)
+            _rows(layer, 2, 0)[:width] = copied.T
+            _columns(layer, 0)[:, :width] = _COPY * copied
 
 
-def fits(shape: LlamaShape) -> bool:
-    """Whether a model is wide and deep enough to hold the circuit."""
-    return shape.hidden_size > 2 * shape.head_dim and shape.num_hidden_layers >= 3
-
-
-def _bases(direction: Tensor, dim: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Orthonormal `[hidden, dim]` bases to read from, to write to and to copy through.
+def _bases(direction: Tensor, width: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Orthonormal `[hidden, width]` bases to read from, to write to and to copy through.
 
     All avoid `direction`; reading and copying avoid what is written.
     """
     hidden = direction.shape[0]
-    noise = torch.randn(hidden, 2 * dim, generator=generator)
+    noise = torch.randn(hidden, 2 * width, generator=generator)
     frame = torch.linalg.qr(torch.cat([direction[:, None], noise], dim=1))[0]
-    write, read = frame[:, 1 : 1 + dim], frame[:, 1 + dim : 1 + 2 * dim]
-    known = torch.cat([direction[:, None], write, torch.randn(hidden, dim, generator=generator)], dim=1)
-    return read, write, torch.linalg.qr(known)[0][:, 1 + dim :]
+    write, read = frame[:, 1 : 1 + width], frame[:, 1 + width : 1 + 2 * width]
+    known = torch.cat([direction[:, None], write, torch.randn(hidden, width, generator=generator)], dim=1)
+    return read, write, torch.linalg.qr(known)[0][:, 1 + width :]
 
 
 def _rows(layer: Layer, part: int, head: int) -> Tensor:
-    """Rows of one head in the query (0), key (1) or value (2) part of the fused projection, `[dim,
-    hidden]`."""
+    """Rows `[dim, hidden]` of one head in the query (0), key (1) or value (2) part of the projection."""
     shape = layer.shape
     start = (part * shape.num_attention_heads + head) * shape.head_dim
     return layer.qkv.weight[start : start + shape.head_dim]
@@ -118,9 +111,8 @@ def _look_back(layer: Layer, head: int, distance: int, direction: Tensor) -> Non
 def _match(layer: Layer, read: Tensor, write: Tensor) -> None:
     half = layer.shape.head_dim // 2
     slow = torch.arange(_FIRST_SLOW_PAIR, half)
-    places = torch.cat([slow, slow + half])
-    count = len(places)
+    places = torch.cat([slow, slow + half])[: read.shape[1]]
     for part, basis in ((0, read), (1, write)):
         rows = _rows(layer, part, 0)
         rows.mul_(0.1 * _BACKGROUND)
-        rows[places] = _MATCH * basis[:, :count].T
+        rows[places] = _MATCH * basis[:, : len(places)].T

@@ -241,6 +241,14 @@ def read(rng: random.Random, world: World, mix: Mix) -> Reading:
 
 
 ALL_TASKS: Mapping[str, float] = MappingProxyType(
-    {**dict.fromkeys(TASKS, 1.0), "one_hop": 3.0, "two_hop": 2.0, "not_stated": 2.0, "json": 1.5}
+    {
+        **dict.fromkeys(TASKS, 1.0),
+        "one_hop": 2.0,
+        "brief": 2.5,
+        "inverse": 2.0,
+        "not_stated": 2.0,
+        "yes_no": 2.0,
+        "json": 2.0,
+    }
 )
-"""Weights of the full mixture."""
+"""Weights of the full mixture: more of what has no sentence to lean on."""

@@ -18,7 +18,7 @@ from engine_adapter.demo.checkpoint import load_state, save_model, save_state
 from engine_adapter.demo.curriculum import LESSONS, Lesson
 from engine_adapter.demo.model import Llama, LlamaShape
 from engine_adapter.demo.muon import Muon
-from engine_adapter.demo.planting import fits, plant_recall
+from engine_adapter.demo.planting import plant_recall
 from engine_adapter.demo.rows import ANSWER, RECALLED, SILENT, TEXT, Row, RowWriter
 from engine_adapter.demo.team import ALONE, Team
 from engine_adapter.demo.tokenizer import twins
@@ -61,13 +61,13 @@ class Progress:
 
 
 def initial_model(shape: LlamaShape, tokenizer: Tokenizer, seed: int) -> Llama:
-    """A fresh model, with a planted recall circuit if it has room for one.
+    """A fresh model, with a planted recall circuit if it is deep enough for one.
 
     A word after a space and the same word without one start as near twins.
     """
     model = Llama(shape)
     model.initialise(seed)
-    if fits(shape):
+    if shape.num_hidden_layers >= 3:
         plant_recall(model, seed)
     pairs = torch.tensor(twins(tokenizer))
     if len(pairs):
