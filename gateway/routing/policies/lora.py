@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gateway.routing.assignment import RouteRequest
 from gateway.routing.fingerprint import Fingerprint
 from gateway.routing.policies.base import Choice
-from gateway.routing.policies.load_guard import least_loaded, not_overloaded
+from gateway.routing.policies.load_guard import deepest, least_loaded, not_overloaded
 from gateway.routing.state import WorkerState
 
 
@@ -29,9 +29,8 @@ class AdapterAffinity:
         loaded = [s for s in allowed if s.recent_models.holds(request.model, self._slots)]
         if loaded:
             depths = [state.cache.depth(prompt) for state in loaded]
-            deepest = max(depths)
-            best = [s for s, depth in zip(loaded, depths, strict=True) if depth == deepest]
-            return Choice(least_loaded(best), "adapter=loaded", deepest)
+            state, depth = deepest(loaded, depths, prompt)
+            return Choice(state, "adapter=loaded", depth)
         free = [s for s in allowed if len(s.recent_models) < self._slots]
         if free:
             return Choice(least_loaded(free), "adapter=free-slot")

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from gateway.routing.assignment import RouteRequest
 from gateway.routing.fingerprint import Fingerprint
 from gateway.routing.policies.base import Choice
-from gateway.routing.policies.load_guard import least_loaded, not_overloaded
+from gateway.routing.policies.load_guard import deepest, not_overloaded
 from gateway.routing.state import WorkerState
 
 
 class DeepestPrefix:
     """By the mirrors, that is by what was sent where.
 
-    What every candidate has (a system prompt) attracts to none of them: ties go to the least loaded.
+    What every candidate has (a system prompt) attracts to none of them; see `load_guard.deepest`.
     """
 
     def __init__(self, load_factor: float) -> None:
@@ -25,7 +25,6 @@ class DeepestPrefix:
     ) -> Choice:
         allowed = not_overloaded(candidates, self._load_factor)
         depths = [state.cache.depth(prompt) for state in allowed]
-        deepest = max(depths)
-        state = least_loaded([s for s, depth in zip(allowed, depths, strict=True) if depth == deepest])
+        state, depth = deepest(allowed, depths, prompt)
         passed_over = len(candidates) - len(allowed)
-        return Choice(state, f"overloaded={passed_over}" if passed_over else "", deepest)
+        return Choice(state, f"overloaded={passed_over}" if passed_over else "", depth)

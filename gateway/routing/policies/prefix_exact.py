@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gateway.routing.assignment import RouteRequest
 from gateway.routing.fingerprint import Fingerprint
 from gateway.routing.policies.base import Choice
-from gateway.routing.policies.load_guard import least_loaded, not_overloaded
+from gateway.routing.policies.load_guard import deepest, not_overloaded
 from gateway.routing.state import WorkerState
 
 
@@ -28,7 +28,6 @@ class DeepestConfirmedPrefix:
             state.cache.depth(prompt) if state.confirmed is None else state.confirmed.depth(prompt)
             for state in allowed
         ]
-        deepest = max(depths)
-        state = least_loaded([s for s, depth in zip(allowed, depths, strict=True) if depth == deepest])
+        state, _ = deepest(allowed, depths, prompt)
         live = sum(s.confirmed is not None for s in candidates)
         return Choice(state, f"events={live}/{len(candidates)}")

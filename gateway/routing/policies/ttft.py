@@ -16,8 +16,8 @@ class TimeToFirstToken:
 
     The first three are this request's own wait: the prefills ahead of it, what those who decode add to a
     step, and its own tokens that are not cached. The last is the wait that its prefill imposes on requests
-    that are not here yet: a greedy router (`foresight` 0) recomputes on an idle worker what a busy one has cached,
-    and pays with queues a minute later. Ties go to the worker that computed least so far.
+    that are not here yet: a greedy router (`foresight` 0) recomputes on an idle worker what a busy one has
+    cached, and pays with queues a minute later. Ties go to the worker that computed least so far.
     """
 
     def __init__(self, foresight: float, rates: ModelRates) -> None:
