@@ -1,5 +1,5 @@
 import "fake-indexeddb/auto";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { initialState } from "../src/chat/reducer";
 import { type Conversation, PLAIN_SETTINGS } from "../src/chat/types";
 import { openConversations } from "../src/storage/conversations";
@@ -96,6 +96,23 @@ describe("conversations", () => {
     expect((await store.all()).map(({ id }) => id)).toEqual(["added", "kept"]);
     await sync.flush();
     expect(written).toEqual(["added"]);
+  });
+
+  it("are written at the first change, and then once for all changes within the pause", () => {
+    vi.useFakeTimers();
+    const written: number[] = [];
+    const put = (value: Conversation) => Promise.resolve(void written.push(value.updatedAt));
+    const store = { all: () => Promise.resolve([]), put, remove: () => Promise.resolve() };
+    const sync = new ConversationSync(store, () => undefined, 500);
+    for (const updatedAt of [1, 2, 3]) {
+      sync.observe({ ...initialState(PLAIN_SETTINGS), conversations: [conversation("a", updatedAt)] });
+    }
+    expect(written).toEqual([1]);
+    vi.advanceTimersByTime(500);
+    expect(written).toEqual([1, 3]);
+    vi.advanceTimersByTime(5000);
+    expect(written).toEqual([1, 3]);
+    vi.useRealTimers();
   });
 
   it("tell when they cannot be kept", async () => {

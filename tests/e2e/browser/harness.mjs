@@ -120,19 +120,20 @@ export async function untilStatus(answer, status) {
 }
 
 /** Waits until the browser's own store holds the end of the answer, so that a reload finds it. */
-export function untilKept(page) {
-  return page.waitForFunction(async () => {
-    const db = await new Promise((resolve) => {
-      const request = indexedDB.open("sluice");
-      request.onsuccess = () => resolve(request.result);
+export async function untilKept(page) {
+  const isKept = () =>
+    page.evaluate(async () => {
+      const done = (request) => new Promise((resolve) => (request.onsuccess = () => resolve(request.result)));
+      const db = await done(indexedDB.open("sluice"));
+      const rows = await done(db.transaction("conversations").objectStore("conversations").getAll());
+      db.close();
+      return rows.some(({ messages }) => messages.at(-1).status === "complete");
     });
-    const rows = await new Promise((resolve) => {
-      const request = db.transaction("conversations").objectStore("conversations").getAll();
-      request.onsuccess = () => resolve(request.result);
-    });
-    db.close();
-    return rows.some(({ messages }) => messages.at(-1).status === "complete");
-  });
+  for (let tries = 0; tries < 100; tries++) {
+    if (await isKept()) return;
+    await page.waitForTimeout(50);
+  }
+  assert.fail("the conversation was not kept within 5 s");
 }
 
 /**
