@@ -51,6 +51,7 @@ class EventSource:
         self.sequence = EventSequence()
         self._blocks = EngineBlocks(max_blocks)
         self._links = PromptLinks(self._blocks, state.cache)
+        state.links = self._links
 
     def live(self, number: int, payload: bytes) -> Verdict:
         """A batch from the subscription: GAP asks for a replay and to be offered the batch again."""
@@ -143,7 +144,7 @@ class EventSource:
 
     def _go_live(self) -> None:
         self.status = "live"
-        self.state.links = self.state.confirmed = self._links
+        self.state.confirmed = self._links
 
     def _degrade(self, message: str) -> None:
         self.status, self.message = "degraded", message

@@ -138,7 +138,7 @@ def test_memory_of_a_full_index_is_within_its_bound() -> None:
     gc.collect()
     tracemalloc.start()
     try:
-        for _ in range(2_000):
+        for _ in range(1_000):
             send(cache, fingerprint("m", b"", os.urandom(16_384)))
         size, _peak = tracemalloc.get_traced_memory()
     finally:
