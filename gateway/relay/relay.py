@@ -137,7 +137,9 @@ class Relay:
 
     def place_freed(self, worker: Worker) -> None:
         """A request at `worker` ended: whoever waits longest may have its place."""
-        while len(self.waiting) and worker.accepting:
+        if not len(self.waiting) or self.fleet.workers.get(worker.id) is not worker:
+            return  # nobody waits, or the worker has left the fleet and gets nothing new
+        while worker.accepting:
             exchange = self.waiting.next(worker.models)
             if exchange is None:
                 return

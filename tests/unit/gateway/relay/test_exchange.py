@@ -6,6 +6,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
+from engine_adapter.api import WorkerInfo
 from gateway.relay.exchange import (
     ADMITTED,
     ANSWERING,
@@ -416,6 +417,16 @@ async def test_a_worker_that_comes_back_is_offered_to_who_waits(surround: Surrou
     s.sweep(0.2)
     assert exchange.state is ROUTED
     assert s.router.placed[-1].worker.id == "w1"
+
+
+async def test_a_place_at_a_worker_that_left_the_fleet_is_none(surround: Surround) -> None:
+    s = surround(FULL, workers=2)
+    _, _, leaving = s.sent()
+    s.call()  # fills w1
+    waiting, _ = s.call()
+    s.fleet.update([WorkerInfo("w1", "http://127.0.0.1:9001", model="m")])
+    leaving.data_received(JSON_ANSWER)
+    assert waiting.state is QUEUED
 
 
 async def test_a_failed_call_does_not_queue(surround: Surround) -> None:
