@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -48,8 +48,21 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from gateway.cli.version import sluice_version
+
+        typer.echo(f"sluice {sluice_version()}")
+        raise typer.Exit
+
+
 @app.callback()
-def sluice() -> None:
+def sluice(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
     """Sluice: an OpenAI-compatible gateway over vLLM.
 
     Start a model and its gateway, then talk to it with any OpenAI client:

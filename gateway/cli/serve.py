@@ -37,6 +37,7 @@ from gateway.cli.flags import (
     state_directory,
 )
 from gateway.cli.listener import ListenError, address_of, bind_listener, browsable_url
+from gateway.cli.packages import shadowed_package
 from gateway.cli.version import sluice_version
 from gateway.config import SettingsError
 from gateway.settings import Settings, load
@@ -120,6 +121,8 @@ def serve(
     Every setting can stand in a YAML file (`--config`), in the environment (`SLUICE_LISTEN__PORT=9000`) or,
     if there is one, in a flag; a flag wins over the environment, and that over the file.
     """
+    if problem := shadowed_package():
+        fail(problem)
     try:
         flags = flag_layer(
             model=model,

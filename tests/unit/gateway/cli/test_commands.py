@@ -15,6 +15,7 @@ from engine_adapter.vllm import pin
 from gateway.cli import serve as serve_module
 from gateway.cli.app import COMMANDS, app
 from gateway.cli.flags import engine_flags, flag_layer, parse_aliases, state_directory
+from gateway.cli.packages import OUR_PACKAGES, shadowed_package
 from gateway.config import SettingsError
 
 runner = CliRunner()
@@ -49,6 +50,22 @@ def test_serve_imports_neither_the_gateway_nor_an_engine_before_it_has_its_setti
     )
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert output.stdout.strip() == "[]"
+
+
+def test_version_as_a_flag() -> None:
+    result = runner.invoke(app, ["--version"])
+    assert result.exit_code == 0
+    assert result.output.startswith("sluice ")
+
+
+def test_a_foreign_package_of_our_name_is_noticed() -> None:
+    home = Path("/site")
+    ours = {name: home / name for name in OUR_PACKAGES}
+    assert shadowed_package(ours.get) is None
+    problem = shadowed_package({**ours, "kernels": Path("/elsewhere/kernels")}.get)
+    assert problem is not None
+    assert "`kernels` at /elsewhere/kernels" in problem
+    assert shadowed_package() is None
 
 
 def test_version_as_json() -> None:
