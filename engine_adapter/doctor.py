@@ -16,11 +16,11 @@ from typing import Literal
 from engine_adapter import install
 from engine_adapter.launch.hardware import Hardware
 from engine_adapter.launch.model import Model, ModelError, find_model
+from engine_adapter.packages import OUR_PACKAGES
 from engine_adapter.vllm import pin
 
 Level = Literal["ok", "warn", "fail"]
 
-OUR_PACKAGES = ("gateway", "engine_adapter", "cache", "kernels")
 OUR_DISTRIBUTION = "sluice"
 
 _GiB = 1 << 30

@@ -19,6 +19,7 @@ from engine_adapter.launch.plan import plan_workers, workers_elsewhere
 from engine_adapter.launch.ports import PortReservations
 from engine_adapter.launch.settings import SupervisionSettings
 from engine_adapter.launch.supervisor import EX_CONFIG, Supervisor
+from engine_adapter.packages import shadowed_package
 from gateway.access.keys import KeyRing
 from gateway.access.settings import startup_error
 from gateway.cli.console import Console
@@ -37,7 +38,6 @@ from gateway.cli.flags import (
     state_directory,
 )
 from gateway.cli.listener import ListenError, address_of, bind_listener, browsable_url
-from gateway.cli.packages import shadowed_package
 from gateway.cli.version import sluice_version
 from gateway.config import SettingsError
 from gateway.settings import Settings, load

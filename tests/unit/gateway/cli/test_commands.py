@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from engine_adapter.packages import OUR_PACKAGES, shadowed_package
 from engine_adapter.vllm import pin
 from gateway.cli import serve as serve_module
 from gateway.cli.app import COMMANDS, app
 from gateway.cli.flags import engine_flags, flag_layer, parse_aliases, state_directory
-from gateway.cli.packages import OUR_PACKAGES, shadowed_package
 from gateway.config import SettingsError
 
 runner = CliRunner()
