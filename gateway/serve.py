@@ -44,6 +44,8 @@ log = structlog.get_logger(__name__)
 Record = Callable[[AccessRecord], None]
 
 _IDLE_SWEEP_SECONDS = 1.0
+_FIRST_ROUND_SECONDS = 0.5
+"""So long connections wait at the most until the workers were asked; usually it takes milliseconds."""
 _SHUTDOWN_MARGIN = 2.0
 """Seconds for connections to close after the drain."""
 
@@ -152,6 +154,7 @@ async def _serve(
             stack.push_async_callback(asyncio.to_thread, traces.close)
         prober = Prober(membership, breakers, settings.relay.health, settings.relay.worker_api_key)
         await stack.enter_async_context(prober)
+        await prober.first_round(within=_FIRST_ROUND_SECONDS)
         await events.start()
         stack.push_async_callback(events.close)
         relay.start()

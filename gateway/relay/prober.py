@@ -7,6 +7,7 @@ Every worker has a task of its own, so that a slow one delays nobody. What a pro
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import ssl
 import time
@@ -20,7 +21,7 @@ import structlog
 from gateway.relay.breaker import Breakers
 from gateway.relay.membership import Membership
 from gateway.relay.settings import HealthChecks
-from gateway.relay.worker_health import ServedModel, WorkerHealth, explain
+from gateway.relay.worker_health import DOWN, ServedModel, WorkerHealth, explain, supervisors_word
 from gateway.routing.fleet import Worker
 
 log = structlog.get_logger(__name__)
@@ -37,6 +38,8 @@ class NotAnEngineError(Exception):
 class _Watch:
     health: WorkerHealth
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    probed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the worker was asked for the first time."""
     task: asyncio.Task[None] | None = None
 
 
@@ -85,6 +88,16 @@ class Prober:
             await client.aclose()
         self._clients.clear()
 
+    async def first_round(self, within: float) -> None:
+        """Return when every worker was asked once, after `within` seconds at the latest.
+
+        A process that begins to serve beside others then knows where it can send requests.
+        """
+        waiting = [watch.probed.wait() for watch in self._watches.values()]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await asyncio.gather(*waiting)
+
     def _show_all(self) -> None:
         for worker in self._fleet:
             self._show(worker)
@@ -98,11 +111,14 @@ class Prober:
         if health.up:
             worker.models = tuple(model.name for model in health.models)
             worker.max_model_len = health.models[0].max_model_len
+        info = self._membership.infos.get(worker.id)
         if self._membership.is_draining(worker.id):
             worker.health = "draining"
             worker.message = "draining: takes no new requests" + (
                 f"; {health.reason}" if health.reason else ""
             )
+        elif info is not None and info.state in DOWN:
+            worker.health, worker.message = "unready", supervisors_word(info)
         else:
             worker.health = "unknown" if health.up is None else "ready" if health.up else "unready"
             worker.message = health.reason
@@ -147,6 +163,7 @@ class Prober:
             reason, models = await self._probe(worker, watch.health)
             if worker.generation == generation:
                 self._judge(worker, watch.health, reason, models)
+            watch.probed.set()
             pause = watch.health.pause(self._settings.interval, time.monotonic())
             try:
                 async with asyncio.timeout(pause * random.uniform(0.9, 1.1)):

@@ -16,6 +16,16 @@ FAST_FOR = 120.0
 """Seconds after which a worker that stays down is probed at the ordinary interval."""
 
 
+DOWN = frozenset(("backoff", "failed", "stopped"))
+"""States in which the supervisor knows that there is no process to ask."""
+_SUPERVISED = {
+    "starting": "loading the model (process is up)",
+    "backoff": "its process died and will be started again",
+    "failed": "its process cannot be started",
+    "stopped": "its process was stopped",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class ServedModel:
     """One entry of a worker's `/v1/models`."""
@@ -69,19 +79,16 @@ class WorkerHealth:
         return interval if settled else min(FAST_INTERVAL, interval)
 
 
+def supervisors_word(info: WorkerInfo) -> str:
+    """What the supervisor says of a process in a state of `_SUPERVISED`, for a person."""
+    said = info.message or _SUPERVISED[info.state]
+    return f"{said}; see {info.log}" if info.log and info.state in ("backoff", "failed") else said
+
+
 def explain(error: Exception, worker: Worker, info: WorkerInfo | None, timeout: float) -> str:
     """Why a probe failed, in words for a person; the supervisor's word goes before the socket's."""
-    if info is not None and info.state in ("starting", "backoff", "failed", "stopped"):
-        said = (
-            info.message
-            or {
-                "starting": "loading the model (process is up)",
-                "backoff": "its process died and will be started again",
-                "failed": "its process cannot be started",
-                "stopped": "its process was stopped",
-            }[info.state]
-        )
-        return f"{said}; see {info.log}" if info.log and info.state in ("backoff", "failed") else said
+    if info is not None and info.state in _SUPERVISED:
+        return supervisors_word(info)
     if isinstance(error, httpx.TimeoutException):
         return f"does not answer at {worker.url} within {timeout:g} s"
     if isinstance(error, httpx.RemoteProtocolError):
