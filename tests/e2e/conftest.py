@@ -49,6 +49,37 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rank)
 
 
+@dataclass(frozen=True)
+class ProcessEntry:
+    """A live process, from /proc."""
+
+    parent: int
+    started: str
+    """In clock ticks since boot: tells a process from a later one with the same pid."""
+    command: str
+
+
+def _process_table() -> dict[int, ProcessEntry]:
+    table = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                state, parent, *rest = (entry / "stat").read_text().rpartition(")")[2].split()
+                if state != "Z":
+                    words = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
+                    command = words.decode(errors="replace").strip()
+                    table[int(entry.name)] = ProcessEntry(int(parent), rest[17], command)
+    return table
+
+
+def _is_marked(pid: int, mark: str) -> bool:
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+    return f"{STARTED_BY}={mark}".encode() in environment.split(b"\0")
+
+
 @dataclass
 class Sluice:
     """A running `sluice serve`."""
@@ -61,6 +92,8 @@ class Sluice:
     first_health: dict[str, Any] = field(default_factory=dict)
     """What `/health` said as soon as the gateway listened."""
     stopped: bool = False
+    seen: set[tuple[int, str]] = field(default_factory=set)
+    """Pids of its tree and when each began."""
 
     @property
     def output(self) -> str:
@@ -96,31 +129,43 @@ class Sluice:
         return name
 
     def processes(self) -> dict[int, str]:
-        """Live processes of this gateway and their command lines, the whole tree."""
-        found = {}
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit():
-                continue
-            with contextlib.suppress(OSError):
-                if f"{STARTED_BY}={self.mark}".encode() not in (entry / "environ").read_bytes().split(b"\0"):
-                    continue
-                if (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                    continue
-                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
-                found[int(entry.name)] = words.decode(errors="replace").strip()
-        return found
+        """Its live processes, the whole tree: command lines by pid."""
+        table = _process_table()
+        tree = {self.process.pid}
+        # Parents come before their children often enough, but not always.
+        while grown := {pid for pid, entry in table.items() if entry.parent in tree and pid not in tree}:
+            tree |= grown
+        tree |= {pid for pid in table if _is_marked(pid, self.mark)}
+        found = {pid: table[pid] for pid in tree & table.keys()}
+        self.seen |= {(pid, entry.started) for pid, entry in found.items()}
+        return {pid: entry.command for pid, entry in found.items()}
+
+    def left_behind(self) -> dict[int, str]:
+        """Processes that were ever seen in its tree and live."""
+        self.processes()
+        table = _process_table()
+        return {
+            pid: table[pid].command
+            for pid, started in self.seen
+            if pid in table and table[pid].started == started
+        }
 
     def worker_pids(self) -> list[int]:
         """The server processes of its workers."""
         module = "engine_adapter.fake" if self.engine == "fake" else "engine_adapter.vllm.server"
-        pids = []
-        for pid, command in self.processes().items():
-            if f"-m {module}" in command:
-                pids.append(pid)
-        return pids
+        return [pid for pid, command in self.processes().items() if f"-m {module}" in command]
+
+    def gateway_pids(self) -> list[int]:
+        """The processes that answer requests."""
+        return [
+            pid
+            for pid, command in self.processes().items()
+            if "-m gateway serve" in command and pid != self.process.pid
+        ]
 
     def terminate(self) -> None:
         """Ask it to end, as Ctrl-C and service managers do."""
+        self.processes()
         self.process.send_signal(signal.SIGTERM)
 
     def wait_stopped(self) -> int:
@@ -131,7 +176,7 @@ class Sluice:
         except subprocess.TimeoutExpired:
             self._kill()
             pytest.fail(f"it did not end within {STOP_SECONDS:.0f} s of SIGTERM\n{self.report()}")
-        if orphans := self.processes():
+        if orphans := self.left_behind():
             self._kill()
             pytest.fail(f"processes stayed behind: {orphans}\n{self.report()}")
         return status
@@ -145,7 +190,7 @@ class Sluice:
         assert status == 0, f"it ended with status {status}\n{self.report()}"
 
     def _kill(self) -> None:
-        for pid in self.processes():
+        for pid in self.left_behind():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(10)
