@@ -23,10 +23,16 @@ test("an answer streams in, with its figures, and is there after a reload", () =
     assert.equal(await page.getByLabel("Message", { exact: true }).inputValue(), "");
     await screenshot(page, "answer");
 
-    const title = await page.locator(".page__side .conversation__title").innerText();
     await untilKept(page);
     await page.reload();
-    await page.locator(".page__side").getByRole("button", { name: title, exact: true }).click();
+    await page.locator(".answer .markdown").waitFor();
+    assert.equal(await page.locator(".answer .markdown").innerText(), text);
+    await page.goBack();
+    await page.getByRole("heading", { name: "The gate is open." }).waitFor();
+    await page
+      .locator(".page__side")
+      .getByRole("button", { name: "Where is the copper lantern now?", exact: true })
+      .click();
     assert.equal(await page.locator(".answer .markdown").innerText(), text);
   }));
 

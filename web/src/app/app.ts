@@ -3,6 +3,7 @@ import { GatewayClient } from "../openai/client";
 import { openConversations } from "../storage/conversations";
 import { loadPreferences, type Preferences, savePreferences } from "../storage/preferences";
 import { ConversationSync } from "../storage/sync";
+import { followAddress } from "./address";
 import { ChatSession } from "./session";
 import { Store } from "./store";
 
@@ -41,7 +42,9 @@ export function startApp(): App {
     savePreferences(localStorage, preferences.get());
   });
   rereadOnNewKey(preferences, fleet);
-  void keepConversations(session, keeping);
+  void keepConversations(session, keeping).then(() => {
+    followAddress(session);
+  });
   void fleet.look();
   return { session, fleet, preferences, keeping };
 }
