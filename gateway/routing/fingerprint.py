@@ -12,6 +12,8 @@ from bisect import bisect_right
 
 from xxhash import xxh3_64_intdigest
 
+from gateway.routing.media import Span, media_spans, text_bytes
+
 FIRST_CHUNK = 256
 CHUNKS_PER_OCTAVE = 32
 """A chunk is doubled when the offset reaches 64 of them, so it is 1/64 to 1/32 of the offset."""
@@ -29,6 +31,8 @@ MAX_CHUNKS = 2 * CHUNKS_PER_OCTAVE + 16 * CHUNKS_PER_OCTAVE
 """Covers 1 GiB; what lies beyond counts as never cached."""
 BOUNDS: tuple[int, ...] = (0, *(chunk_end(i) for i in range(MAX_CHUNKS)))
 """`BOUNDS[k]`: bytes covered by the first `k` chunks."""
+STEPS: list[int] = [BOUNDS[i] - BOUNDS[i - 1] for i in range(MAX_CHUNKS, 0, -1)]
+"""Bytes of each chunk, deepest first."""
 _CHUNKS = tuple(slice(start, end) for start, end in zip(BOUNDS, BOUNDS[1:], strict=False))
 
 
@@ -39,18 +43,38 @@ class Fingerprint:
     should be touched for tails to go first, and ascending for a bisection on "is known".
     """
 
-    __slots__ = ("hashes", "head_bytes", "total_bytes")
+    __slots__ = ("body_bytes", "hashes", "head_bytes", "media", "total_bytes")
 
-    def __init__(self, hashes: list[int], head_bytes: int, total_bytes: int) -> None:
+    def __init__(
+        self, hashes: list[int], head_bytes: int, body_bytes: int, media: tuple[Span, ...] = ()
+    ) -> None:
         self.hashes = hashes
         self.head_bytes = head_bytes
-        self.total_bytes = total_bytes
+        self.body_bytes = body_bytes
+        self.media = media
+        self.total_bytes = head_bytes + (text_bytes(body_bytes, media) if media else body_bytes)
+        """Size of the prompt as a measure of its tokens (see `media`)."""
 
     def covered(self, depth: int) -> int:
-        """Bytes in the `depth` shallowest prefixes' longest one; a head counts as one chunk."""
-        if self.head_bytes and depth:
-            return self.head_bytes + BOUNDS[depth - 1]
-        return BOUNDS[depth]
+        """The part of `total_bytes` that the longest of the `depth` shallowest prefixes covers."""
+        head = self.head_bytes
+        if head and depth:
+            depth -= 1
+        elif head:
+            return 0
+        end = BOUNDS[depth]
+        return head + (text_bytes(end, self.media) if self.media else end)
+
+    def sizes(self, depth: int) -> list[int]:
+        """What each prefix deeper than `depth` adds to the one before it, deepest first."""
+        chunks = len(self.hashes)
+        if self.media:
+            covered = [self.covered(k) for k in range(chunks, depth - 1, -1)]
+            return [more - less for more, less in zip(covered, covered[1:], strict=False)]
+        if not self.head_bytes:
+            return STEPS[len(STEPS) - chunks : len(STEPS) - depth]
+        steps = STEPS[len(STEPS) + 1 - chunks : len(STEPS) + 1 - max(1, depth)]
+        return steps if depth else [*steps, self.head_bytes]
 
 
 def fingerprint(model: str, head: bytes, body: bytes) -> Fingerprint:
@@ -66,4 +90,4 @@ def fingerprint(model: str, head: bytes, body: bytes) -> Fingerprint:
         key = digest(body[chunk], key)
         hashes.append(key)
     hashes.reverse()
-    return Fingerprint(hashes, len(head), len(head) + size)
+    return Fingerprint(hashes, len(head), size, media_spans(body))

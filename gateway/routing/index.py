@@ -32,8 +32,6 @@ EVICTIONS: Final = 1024
 
 SLACK: Final = 2 * BOUNDS[1]
 """Bytes by which prediction and truth may differ because blocks and chunks end at different places."""
-STEPS: Final = [BOUNDS[i] - BOUNDS[i - 1] for i in range(len(BOUNDS) - 1, 0, -1)]
-"""Bytes of each chunk, deepest first."""
 
 
 class CacheMirror:
@@ -98,7 +96,7 @@ class CacheMirror:
             self._discard.step()
         if fresh:
             added = hashes[:fresh]
-            sizes = self._sizes(prompt)
+            sizes = prompt.sizes(depth)
             if ghosts and not ghosts.keys().isdisjoint(added):
                 for key in added:
                     self._ghosts_used -= ghosts.pop(key, 0)
@@ -106,10 +104,10 @@ class CacheMirror:
                 for key in added:
                     self.lower.pop(key, None)
             if resident.keys().isdisjoint(added):
-                resident.update(zip(added, sizes, strict=False))
+                resident.update(zip(added, sizes, strict=True))
                 self._used += prompt.covered(len(hashes)) - prompt.covered(depth)
             else:
-                for key, size in zip(added, sizes, strict=False):
+                for key, size in zip(added, sizes, strict=True):
                     if key not in resident:
                         resident[key] = size
                         self._used += size
@@ -122,20 +120,13 @@ class CacheMirror:
             self._evict()
 
     def _touch_each(self, prompt: Fingerprint) -> None:
-        for key, size in zip(prompt.hashes, self._sizes(prompt), strict=True):
+        for key, size in zip(prompt.hashes, prompt.sizes(0), strict=True):
             if key not in self._resident:
                 self._resident[key] = size
                 self._used += size
                 self._ghosts_used -= self._ghosts.pop(key, 0)
                 self.lower.pop(key, None)
             self._resident.move_to_end(key)
-
-    @staticmethod
-    def _sizes(prompt: Fingerprint) -> list[int]:
-        """Bytes that each prefix adds to the next shallower one, deepest first."""
-        if not prompt.head_bytes:
-            return STEPS[len(STEPS) - len(prompt.hashes) :]
-        return [*STEPS[len(STEPS) + 1 - len(prompt.hashes) :], prompt.head_bytes]
 
     def forget(self, prompt: Fingerprint, depth: int) -> None:
         """What `touch(prompt, depth)` added was not computed after all."""

@@ -126,6 +126,7 @@ class KVEventFollower:
                         await stream.receive(await subscription.recv_multipart())
                     else:
                         await stream.replay()
+                        source.look_again(self._clock())
         except KVEventError as error:
             source.refuse(str(error))
         except zmq.ZMQError as error:

@@ -27,7 +27,7 @@ PENDING: Final = 256
 EARLY_S: Final = 0.05
 LATE_S: Final = 0.5
 """Events of a prefill may come this long before the request's start is stamped or after its first token."""
-GIVE_UP_S: Final = 3.0
+GIVE_UP_S: Final = 5.0
 
 
 class PromptLinks:
@@ -87,7 +87,7 @@ class PromptLinks:
         self._pending.clear()
 
     def ended(self, request: EndedRequest) -> None:
-        """A request ended well; its blocks are looked for now or when the next events come."""
+        """A request ended well; its blocks are looked for once all events of its prefill should be here."""
         self._pending.append(request)
         self.join_pending(request.ended_at)
 
@@ -95,7 +95,7 @@ class PromptLinks:
         """Try again to find the blocks of requests that ended lately."""
         for _ in range(len(self._pending)):
             request = self._pending.popleft()
-            if self._join(request):
+            if now >= request.first_byte_at + LATE_S and self._join(request):
                 continue
             if now - request.ended_at < GIVE_UP_S:
                 self._pending.append(request)
@@ -128,14 +128,18 @@ class PromptLinks:
         begin, end = request.assigned_at - EARLY_S, request.first_byte_at + LATE_S
         found: dict[BlockHash, Block] = {}
         for received, first, last in self._recent:
-            if not begin <= received <= end or last.number is None or not first <= full <= last.number:
+            if last.number != full or not begin <= received <= end:
                 continue
             if cached is not None and first <= cached:
                 continue  # it stored what was cached before
-            block = next((b for b in chain(last) if b.number == full), None)
-            if block is not None:
-                found[block.hash] = block
+            if not self._is_anothers(last, request.prompt):
+                found[last.hash] = last
         return list(found.values())
+
+    def _is_anothers(self, block: Block, prompt: Fingerprint) -> bool:
+        """Is the block linked to text that is not of this prompt?"""
+        chunks = self._chunks_of.get(block.hash)
+        return chunks is not None and not chunks.keys() <= set(prompt.hashes)
 
     def _consistent(self, prompt: Fingerprint, matches: list[Block]) -> list[Block]:
         """Those that go through the deepest block which the prompt's text is linked to already."""
@@ -155,7 +159,10 @@ class PromptLinks:
             number = min(full, ceil(covered * blocks_per_byte))
             block = by_number.get(number)
             if block is not None:
-                self._set(prompt.hashes[chunks - depth], block, covered - before)
+                key, now_held = prompt.hashes[chunks - depth], self._blocks.get(block.hash)
+                self._set(key, block, covered - before)
+                # It may have gone while we were waiting to be sure.
+                self._cache.correct(key, covered - before, 0 if now_held is None else now_held.tiers)
 
     def _set(self, key: int, block: Block, size: int) -> None:
         old = self._block_of.get(key)

@@ -97,6 +97,10 @@ class EventSource:
             self._degrade("the engine lists more blocks than routing.kv_max_blocks; raise it")
         self._links.join_pending(now)
 
+    def look_again(self, now: float) -> None:
+        """Time has passed: requests may have become ripe for being joined to their blocks."""
+        self._links.join_pending(now)
+
     def restart(self) -> None:
         """The engine is a new one, with an empty cache and its count at zero."""
         self.restarts += 1

@@ -32,8 +32,9 @@ class Routed(msgspec.Struct, tag=0, array_like=True, gc=False):
     new: int
     cached: int
     head_bytes: int
-    total_bytes: int
+    body_bytes: int
     hashes: bytes
+    media: tuple[tuple[int, int], ...]
 
 
 class Prefilled(msgspec.Struct, tag=1, array_like=True, gc=False):
@@ -69,7 +70,8 @@ class PeerExchange:
     def routed(self, key: int, worker_id: str, work: Work, cached: int, prompt: Fingerprint) -> None:
         """A request of this process was sent to a worker."""
         hashes = array("Q", prompt.hashes).tobytes()
-        self._put(Routed(key, worker_id, work.new, cached, prompt.head_bytes, prompt.total_bytes, hashes))
+        head, body = prompt.head_bytes, prompt.body_bytes
+        self._put(Routed(key, worker_id, work.new, cached, head, body, hashes, prompt.media))
 
     def prefilled(self, key: int, answered: bool) -> None:
         """Its first token came, or it ended without."""
@@ -120,7 +122,7 @@ class PeerExchange:
         state = self._state_of(item.worker)
         if state is None or len(item.hashes) % 8:
             return
-        prompt = Fingerprint(list(array("Q", item.hashes)), item.head_bytes, item.total_bytes)
+        prompt = Fingerprint(list(array("Q", item.hashes)), item.head_bytes, item.body_bytes, item.media)
         state.cache.touch(prompt, state.cache.depth(prompt))
         key = (sender, item.key)
         if key not in self._counted:

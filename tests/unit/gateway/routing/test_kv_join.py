@@ -7,6 +7,7 @@ import json
 from time import monotonic
 
 import httpx
+import pytest
 
 from engine_adapter.api import WorkerInfo
 from engine_adapter.fake.config import FakeEngineConfig, KVEventsConfig, PrefixCacheConfig
@@ -15,6 +16,7 @@ from gateway.routing.assignment import RouteRequest
 from gateway.routing.fingerprint import fingerprint
 from gateway.routing.fleet import Fleet
 from gateway.routing.kv_events import KVEventFollower, KVEventSettings
+from gateway.routing.kv_source import SourceReport
 from gateway.routing.router import Router
 
 BLOCKS, BLOCK = 300, 16
@@ -47,6 +49,16 @@ async def settle(follower: KVEventFollower) -> None:
         await asyncio.sleep(0.05)
 
 
+async def all_joined(follower: KVEventFollower, requests: int) -> SourceReport:
+    """The report in which so many requests are joined to their blocks."""
+    for _ in range(200):
+        report = follower.reports()[0]
+        if report.joined >= requests:
+            return report
+        await asyncio.sleep(0.05)
+    pytest.fail(f"never joined: {report}")
+
+
 async def test_the_mirror_follows_what_the_engine_evicts() -> None:
     """It believes the cache to be a hundred times as large as it is; only the events tell otherwise."""
     config = FakeEngineConfig(
@@ -66,12 +78,10 @@ async def test_the_mirror_follows_what_the_engine_evicts() -> None:
         )
         fleet.workers["a"].models, fleet.workers["a"].health = ("fake",), "ready"
         try:
-            users = [f"user {n}: " + f"{n:03d} says this and that. " * 200 for n in range(12)]
+            users = [f"user {n}: " + f"{n:03d} says this and that. " * (190 + 3 * n) for n in range(12)]
             for text in users:
                 await chat(client, router, text)
-                await settle(follower)
-            report = follower.reports()[0]
-            assert report.joined == 12
+            report = await all_joined(follower, 12)
             assert report.block_size == BLOCK
             state = router.states()[0]
             for text in users:

@@ -148,7 +148,22 @@ def test_events_that_come_after_the_answer_are_still_joined(rig: Rig) -> None:
     routed.finish(rig.now, "ok", 512, 0, 1)
     rig.now += 0.2
     rig.publish(stored(list(range(1, 33))))
+    assert rig.source.report().joined == 0
+    rig.source.look_again(rig.now + 0.4)
     assert rig.source.report().joined == 1
+
+
+def test_requests_of_one_length_side_by_side_are_not_confused(rig: Rig) -> None:
+    """The first one's event is here when the second one ends, its own is not yet."""
+    first, second = (rig.router.assign(ask(text, 2_048), rig.now) for text in "xy")
+    for routed in (first, second):
+        routed.first_byte(rig.now + 0.1)
+        routed.finish(rig.now + 0.1, "ok", 512, 0, 1)
+    rig.publish(stored(list(range(1, 33))))
+    rig.now += 0.3
+    rig.publish(stored(list(range(101, 133))))
+    rig.source.look_again(rig.now + 0.5)
+    assert (rig.source.report().joined, rig.source.report().ambiguous) == (0, 2)
 
 
 def test_exact_depth_is_the_engines_word(rig: Rig) -> None:
@@ -287,3 +302,14 @@ def test_messages_have_a_sequence_number_of_eight_bytes() -> None:
     assert decode_message([b"", b"kv", (7).to_bytes(8, "big"), b"p"]) == (7, b"p")
     with pytest.raises(KVEventError, match="8-byte"):
         decode_message([b"kv", b"7", b"p"])
+
+
+def test_blocks_that_went_before_they_were_joined_are_not_taken_to_be_there(rig: Rig) -> None:
+    routed = rig.router.assign(ask("x", 2_048), rig.now)
+    rig.publish(stored(list(range(1, 33))))
+    routed.first_byte(rig.now)
+    routed.finish(rig.now, "ok", 512, 0, 1)
+    rig.publish(removed(list(range(17, 33))))
+    rig.source.look_again(rig.now + 0.6)
+    assert rig.source.report().joined == 1
+    assert rig.hit(ask("x", 2_048)) == 1_024
