@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine_adapter.launch.hardware import Hardware
 from engine_adapter.launch.model import Model, cpu_kv_cache_bytes
@@ -57,11 +57,19 @@ def worker_command(
     hardware: Hardware,
     environment: Mapping[str, str],
     index: int = 0,
+    drain_seconds: int = 0,
 ) -> Command:
-    """The command of worker `index` of `settings.started_workers`. `model` is None for a fake engine."""
+    """The command of worker `index` of `settings.started_workers`. `model` is None for a fake engine.
+
+    `drain_seconds`: how long vLLM lets running requests finish after SIGTERM. 0 for a supervised worker, whose
+    gateways have drained before it is told to end.
+    """
     if settings.kind == "fake" or model is None:
         return _fake_command(settings, endpoints, environment)
-    return _vllm_command(settings, model, endpoints, hardware, environment, index)
+    command = _vllm_command(settings, model, endpoints, hardware, environment, index)
+    if drain_seconds and not any(_is_flag(arg, ("--shutdown-timeout",)) for arg in settings.args):
+        return replace(command, argv=(*command.argv, "--shutdown-timeout", str(drain_seconds)))
+    return command
 
 
 def kv_events_config(endpoints: Endpoints) -> str:

@@ -35,6 +35,7 @@ FLAGS = (
     "--kv-cache-memory-bytes",
     "--kv-events-config",
     "--distributed-executor-backend",
+    "--shutdown-timeout",
 )
 """Flags of vLLM's server that `engine_adapter.launch.command` uses."""
 

@@ -47,6 +47,9 @@ def worker(
         str | None,
         typer.Option(metavar="ENDPOINT", help="Replay KV events there (ZMQ), e.g. `tcp://*:5558`."),
     ] = None,
+    drain_seconds: Annotated[
+        int, typer.Option(min=0, help="How long running requests may finish after SIGTERM.")
+    ] = 30,
     config: ConfigOption = None,
 ) -> None:
     """Run one worker as `sluice serve` would start it, in the foreground.
@@ -79,5 +82,6 @@ def worker(
         Endpoints(host, port, kv_events, kv_replay),
         Hardware.detect(),
         os.environ,
+        drain_seconds=drain_seconds,
     )
     os.execve(command.argv[0], command.argv, dict(command.environment))

@@ -116,5 +116,14 @@ def test_the_fake_engine_takes_the_same_place() -> None:
     assert command.argv[-2:] == ("--itl", "0.01")
 
 
+def test_a_worker_on_its_own_lets_requests_finish() -> None:
+    alone = worker_command(EngineSettings(), HUB_MODEL, ENDPOINTS, CPU, {}, drain_seconds=30)
+    assert value_of(alone, "--shutdown-timeout") == "30"
+    assert "--shutdown-timeout" not in build().argv
+    own = EngineSettings(args=("--shutdown-timeout", "5"))
+    told = worker_command(own, HUB_MODEL, ENDPOINTS, CPU, {}, drain_seconds=30)
+    assert told.argv.count("--shutdown-timeout") == 1
+
+
 def test_ipv6_urls_have_brackets() -> None:
     assert Endpoints("::1", 80).url == "http://[::1]:80"
