@@ -61,8 +61,8 @@ def worker_command(
 ) -> Command:
     """The command of worker `index` of `settings.started_workers`. `model` is None for a fake engine.
 
-    `drain_seconds`: how long vLLM lets running requests finish after SIGTERM. 0 for a supervised worker, whose
-    gateways have drained before it is told to end.
+    `drain_seconds`: how long vLLM lets running requests finish after SIGTERM. 0 for a supervised worker,
+    whose gateways have drained before it is told to end.
     """
     if settings.kind == "fake" or model is None:
         return _fake_command(settings, endpoints, environment)
