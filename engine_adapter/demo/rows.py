@@ -18,7 +18,14 @@ from engine_adapter.demo.chat import BOS, END, PAD, ROLES, Segment
 from engine_adapter.demo.documents import Document, Wording, write
 from engine_adapter.demo.lexicon import KINDS, distinct_words
 from engine_adapter.demo.relations import RELATIONS
-from engine_adapter.demo.smalltalk import PERSONAS, question_without_text, small_talk, story_request
+from engine_adapter.demo.smalltalk import (
+    PERSONAS,
+    READ,
+    off_topic,
+    question_without_text,
+    small_talk,
+    story_request,
+)
 from engine_adapter.demo.tasks import TASKS, Question, Reading, ask
 from engine_adapter.demo.tokenizer import special_id, twins
 from engine_adapter.demo.world import Scope, World, build_world
@@ -152,12 +159,14 @@ class RowWriter:
                 self._add(row, Segment("system", rng.choice(PERSONAS)), SILENT)
             for _ in range(rng.choice((1, 1, 2, 3))):
                 draw = rng.random()
-                if draw < 0.7:
+                if draw < 0.45:
                     asked, reply = small_talk(rng)
-                elif draw < 0.85:
+                elif draw < 0.6:
+                    asked, reply = off_topic(rng)
+                elif draw < 0.75:
                     asked, reply = question_without_text(rng, scope)
                 else:
-                    asked, reply = story_request(rng, scope, rng.randint(4, 14))
+                    asked, reply = story_request(rng, scope)
                 self._add(row, Segment("user", asked), SILENT)
                 self._add(row, Segment("assistant", reply), ANSWER)
         return row.fit(length, self.pad)
@@ -197,8 +206,12 @@ class RowWriter:
                 title = f"{document.title}\n" if rng.random() < 0.5 else ""
                 self._add(row, Segment("document", title + document.text), TEXT)
             return None
-        if place < 0.6:
+        if place < 0.58:
             self._add(row, Segment("system", documents[0].text), TEXT)
+            return None
+        if place < 0.64:
+            self._add(row, Segment("user", documents[0].text), TEXT)
+            self._add(row, Segment("assistant", rng.choice(READ)), ANSWER)
             return None
         return rng.choices(_FRAMES, (4, 2, 2, 2, 1))[0], documents[0].text
 
@@ -244,11 +257,11 @@ ALL_TASKS: Mapping[str, float] = MappingProxyType(
     {
         **dict.fromkeys(TASKS, 1.0),
         "one_hop": 2.0,
-        "brief": 2.5,
-        "inverse": 2.0,
+        "brief": 3.0,
+        "inverse": 1.5,
         "not_stated": 2.0,
         "yes_no": 2.0,
-        "json": 2.0,
+        "json": 2.5,
     }
 )
 """Weights of the full mixture: more of what has no sentence to lean on."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from engine_adapter.demo.documents import Wording, write
 from engine_adapter.demo.relations import RELATIONS
+from engine_adapter.demo.tales import tale
 from engine_adapter.demo.tasks import Reading
 from engine_adapter.demo.world import Scope, build_world
 
@@ -207,14 +207,43 @@ _TELL = (
     "Tell me a story.",
     "tell me a story",
     "Tell me a long story.",
+    "Tell me a short story.",
     "Write a story.",
     "Make up a story.",
     "Write a short story.",
+    "Write a long story.",
     "Tell me another story.",
     "Can you tell me a story?",
+    "Please tell me a story.",
+    "A story, please.",
+    "story",
     "Once upon a time",
-    "Write a text about a small town.",
 )
+
+_TELL_ABOUT = ("Tell me a story about {s}.", "tell me a story about {s}", "Write a story about {s}.")
+
+READ = ("I have read it. What would you like to know?", "Thank you. What would you like to know about it?")
+"""Replies to a text without a question."""
+
+_REQUESTS = (
+    "What is {t}?", "Explain {t}.", "Tell me about {t}.", "How does {t} work?", "Write a poem about {t}.",
+    "Write code for {t}.", "Write an essay about {t}.", "Why is {t} important?", "Who invented {t}?",
+    "Define {t}.", "I have a question about {t}.", "How do I use {t}?", "Can you help me with {t}?",
+    "What do you think of {t}?", "Give me a list of {t}.", "Translate {t} into French.",
+    "Tell me a joke about {t}.", "Summarise {t} for me.", "How can I learn {t}?", "Compare {t} and rain.",
+    "What are the best {t}?", "Please write a letter about {t}.", "Is {t} good?", "Where can I buy {t}?",
+    "How do I install {t}?", "Show me {t}.", "I like {t}.", "{t}", "{t}!", "Do you know {t}?",
+    "When was {t}?", "How many {t} are there in the world?", "What is the price of {t} today?",
+)  # fmt: skip
+
+_TOPICS = (
+    "history", "cats", "the moon", "computers", "music", "love", "Paris", "the weather", "mathematics",
+    "football", "a transformer", "streaming", "a KV cache", "Python", "war", "money", "the sea",
+    "cooking", "art", "physics", "the internet", "language models", "my homework", "robots", "space",
+    "time", "water", "trees", "the future", "New York", "a good book", "machine learning", "this", "that",
+    "life", "books", "cars", "health", "the news", "philosophy", "Berlin", "chemistry", "the universe",
+    "a recipe", "a dream", "happiness", "numbers", "Linux",
+)  # fmt: skip
 
 _ABSENT = (
     "You have not given me a text that says {u}.",
@@ -228,14 +257,26 @@ def small_talk(rng: random.Random) -> tuple[str, str]:
     return rng.choice(intent.said), rng.choice(intent.replies)
 
 
-def story_request(rng: random.Random, scope: Scope, facts: int) -> tuple[str, str]:
-    """A request for a story and a story of a fresh world."""
-    request = rng.choice(_TELL)
-    world = build_world(rng, facts, scope, changes=0.05)
-    if rng.random() < 0.5 and world.subjects("person"):
-        request = f"Tell me a story about {world.subjects('person')[0]}."
-    text = write(rng, world, Wording(scope=scope, repeats=0.0), "story").text
-    return request, f"{text} And that is the end of the story."
+def story_request(rng: random.Random, scope: Scope) -> tuple[str, str]:
+    """A request for a story, and a story."""
+    if rng.random() < 0.3:
+        hero = rng.choice(scope.pool("person"))
+        return rng.choice(_TELL_ABOUT).replace("{s}", hero), tale(rng, scope, hero)
+    return rng.choice(_TELL), tale(rng, scope)
+
+
+def off_topic(rng: random.Random) -> tuple[str, str]:
+    """A request for something that the model cannot do, often in words that it has never seen."""
+    topic = rng.choice(_TOPICS) if rng.random() < 0.6 else _strange_word(rng)
+    request = rng.choice(_REQUESTS).replace("{t}", topic)
+    if rng.random() < 0.3:
+        request = request[0].lower() + request[1:].rstrip(".?")
+    beyond = next(intent for intent in INTENTS if intent.name == "beyond")
+    return request, rng.choice(beyond.replies)
+
+
+def _strange_word(rng: random.Random) -> str:
+    return "".join(rng.choice("bcdfghklmnprstvwz") + rng.choice("aeiou") for _ in range(rng.randint(1, 4)))
 
 
 def question_without_text(rng: random.Random, scope: Scope) -> tuple[str, str]:

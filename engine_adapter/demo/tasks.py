@@ -108,8 +108,15 @@ def brief(rng: random.Random, reading: Reading) -> Question | None:
     pair = _stable(rng, reading)
     if pair is None:
         return None
+    relation, subject = RELATIONS[pair[0]], pair[1]
     how = rng.choice(("Answer with one word.", "One word only.", "Give a one-word answer."))
-    text = f"{reading.ask(rng, RELATIONS[pair[0]], pair[1])} {how}"
+    text = rng.choice(
+        (
+            f"{reading.ask(rng, relation, subject)} {how}",
+            f"{subject}: {relation.key}?",
+            f"{relation.key} of {subject}?",
+        )
+    )
     value = _value(reading, pair)
     return Question("brief", text, value, value, "last_value", RELATIONS[pair[0]].value, (pair,))
 
@@ -393,7 +400,7 @@ def compare(rng: random.Random, reading: Reading) -> Question | None:
 
 
 def as_json(rng: random.Random, reading: Reading) -> Question | None:
-    """Two to four facts about one subject as a JSON object; `null` where the text does not say."""
+    """One to four facts about one subject as a JSON object; `null` where the text does not say."""
     pair = _stable(rng, reading)
     if pair is None:
         return None
@@ -406,9 +413,9 @@ def as_json(rng: random.Random, reading: Reading) -> Question | None:
     if missing and rng.random() < 0.3:
         fields.append(rng.choice(missing))
     rng.shuffle(fields)
-    if len(fields) < 2:
+    if not fields:
         return None
-    value: dict[str, str | int | None] = {}
+    value: dict[str, str | int | None] = {"name": subject.removeprefix("the ")}
     for relation in fields:
         word = reading.world.current(relation.name, subject)
         value[relation.key] = int(word) if word and relation.value in {"age", "price"} else word
