@@ -77,6 +77,8 @@ class Front(HttpToolsProtocol):
         self._later_head = b""
         self._backlog: deque[bytes] = deque()
         self._backlog_bytes = 0
+        self._plain_head = b""
+        """A head that asks for an upgrade which is not made, without that wish."""
         self._known: KnownHead | None = None
         self._remembers = _REMEMBERED
         """How many more heads may be remembered in vain."""
@@ -115,8 +117,10 @@ class Front(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             self._malformed(f"Malformed HTTP request: {error}.")
             return
-        except httptools.HttpParserUpgrade:
-            if self.parser.get_method() == b"GET" and not self.is_busy and self._should_upgrade():
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._plain_head:
+                self._go_on_without_upgrade(data[upgrade.args[0] :])
+            elif self.parser.get_method() == b"GET" and not self.is_busy and self._should_upgrade():
                 self.handle_websocket_upgrade()
             else:
                 # What follows would be in the other protocol.
@@ -174,6 +178,10 @@ class Front(HttpToolsProtocol):
             self._refuse_now(self._head_too_large())
             return
         method = self.parser.get_method()
+        if self.parser.should_upgrade() and not self._may_upgrade(method):
+            self._plain_head = self._head_without(method, b"upgrade", b"http2-settings") + b"\r\n"
+            self._deaf = True
+            return
         if self._later is not None:
             self._write_down_head(method)
             return
@@ -194,7 +202,6 @@ class Front(HttpToolsProtocol):
         self.keep_alive = (
             self.http11
             and self.parser.should_keep_alive()
-            and not self.parser.should_upgrade()
             and not self.relay.draining
             and self.requests < self.limits.requests_per_connection
         )
@@ -265,6 +272,19 @@ class Front(HttpToolsProtocol):
 
     def _head_too_large(self) -> HeaderTooLarge:
         return HeaderTooLarge(f"The request's head is longer than {self.limits.header_bytes} bytes.")
+
+    def _may_upgrade(self, method: bytes) -> bool:
+        return method == b"CONNECT" or (method == b"GET" and self._should_upgrade())
+
+    def _go_on_without_upgrade(self, rest: bytes) -> None:
+        """Ignore the wish for an upgrade, as RFC 9110 section 7.8 allows: to the parser what follows the head
+        would be in the other protocol. Java's HTTP client wishes for h2c with every request."""
+        self._deaf = False
+        head, self._plain_head = self._plain_head, b""
+        self._head_bytes = -1
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.data_received(head + rest)
 
     def _check_head(self) -> None:
         """What can be known before the body. Raises GatewayError."""
@@ -485,12 +505,16 @@ class Front(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self._stop_listening()
             return
+        self._later_head = self._head_without(method, b"content-length", b"transfer-encoding", b"expect")
+
+    def _head_without(self, method: bytes, *dropped: bytes) -> bytes:
+        """Request line and fields of the head that was just read, but for the fields named; no blank line."""
         version = self.parser.get_http_version().encode()
         lines = [method, b" ", self.url, b" HTTP/", version, b"\r\n"]
         for name, value in self.headers:
-            if name not in (b"content-length", b"transfer-encoding", b"expect"):
+            if name not in dropped:
                 lines += (name, b": ", value, b"\r\n")
-        self._later_head = b"".join(lines)
+        return b"".join(lines)
 
     def _write_down_end(self) -> None:
         body, self._later = self._later, None
