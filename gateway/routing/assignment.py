@@ -33,9 +33,13 @@ class RouteRequest(msgspec.Struct, frozen=True, gc=False):
 class Assignment(Protocol):
     """One request at one worker; it counts as load there until `finish`, which is called exactly once."""
 
-    worker: Worker
-    reason: str
-    """Short printable ASCII for `x-sluice-route`: policy and why, e.g. `ttft:hit=1792/2048B,est=84ms`."""
+    @property
+    def worker(self) -> Worker:
+        """Where it goes."""
+
+    @property
+    def reason(self) -> str:
+        """Short printable ASCII for `x-sluice-route`: policy and why, e.g. `ttft:hit=1792/2048B,est=84ms`."""
 
     def first_byte(self, now: float) -> None:
         """The first content arrived (prefill is over); `now` in seconds of a monotonic clock."""

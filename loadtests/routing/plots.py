@@ -95,5 +95,5 @@ def _number(row: Row, key: str) -> float:
 
 def _save(figure: Figure, path: Path) -> None:
     figure.tight_layout()
-    with mpl.rc_context({"svg.hashsalt": "routing"}):
+    with mpl.rc_context({"svg.hashsalt": "routing", "svg.fonttype": "none"}):
         figure.savefig(path, metadata={"Date": None})

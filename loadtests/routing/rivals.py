@@ -7,7 +7,7 @@ otherwise, and known instantly, which favours the ones that poll.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from random import Random
 
 from loadtests.routing.engine import Flight, SimEngine
@@ -221,7 +221,6 @@ class ExactRival(Rival):
         self.known: list[set[int]] = [set() for _ in engines]
         self.loss = loss
         self.prefill = [0] * len(engines)
-        self.decode = [0] * len(engines)
         self._queued: dict[Flight, int] = {}
 
     def missing(self, engine: int, blocks: list[int]) -> int:
@@ -234,7 +233,6 @@ class ExactRival(Rival):
     def sent(self, engine: int, flight: Flight, now: float) -> None:
         self._queued[flight] = self.missing(engine, flight.request.blocks)
         self.prefill[engine] += self._queued[flight]
-        self.decode[engine] += len(flight.request.blocks)
 
     def first_token(self, flight: Flight, now: float) -> None:
         self.prefill[flight.engine] -= self._queued.pop(flight)
@@ -242,7 +240,6 @@ class ExactRival(Rival):
     def ended(self, flight: Flight, now: float, ok: bool) -> None:
         super().ended(flight, now, ok)
         self.prefill[flight.engine] -= self._queued.pop(flight, 0)
-        self.decode[flight.engine] -= len(flight.request.blocks)
 
     def stored(self, engine: int, flight: Flight, stored: list[int], evicted: list[int], now: float) -> None:
         if self.random.random() >= self.loss:
@@ -255,13 +252,32 @@ class ExactRival(Rival):
 
 
 class Dynamo(ExactRival):
-    """NVIDIA Dynamo's KV router: prefill blocks after the overlap credit, plus decode blocks."""
+    """NVIDIA Dynamo's KV router: prefill blocks after the overlap credit, plus decode blocks. What running
+    requests share counts once."""
+
+    def __init__(self, engines: list[SimEngine], loss: float = 0.0) -> None:
+        super().__init__(engines, loss)
+        self.active: list[Counter[int]] = [Counter() for _ in engines]
 
     def pick(self, blocks: list[int], allowed: list[int], now: float) -> int:
         def cost(engine: int) -> float:
-            return self.prefill[engine] + self.missing(engine, blocks) + self.decode[engine] + len(blocks)
+            active = self.active[engine]
+            decode = len(active) + sum(block not in active for block in blocks)
+            return self.prefill[engine] + self.missing(engine, blocks) + decode
 
         return min(allowed, key=cost)
+
+    def sent(self, engine: int, flight: Flight, now: float) -> None:
+        super().sent(engine, flight, now)
+        self.active[engine].update(flight.request.blocks)
+
+    def ended(self, flight: Flight, now: float, ok: bool) -> None:
+        super().ended(flight, now, ok)
+        active = self.active[flight.engine]
+        active.subtract(flight.request.blocks)
+        for block in flight.request.blocks:
+            if not active[block]:
+                del active[block]
 
 
 class LMetric(ExactRival):
