@@ -5,7 +5,8 @@
 
 The trace is Mooncake's `conversation_trace.jsonl` (FAST'25, kvcache-ai/Mooncake). All figures are of a
 simulation: finite LRU prefix caches, one prefill at a time per engine, decoding beside it; the router is the
-class that the gateway runs. `--only` names scenarios. Results go to `results.json` and one SVG per scenario.
+class that the gateway runs. `--only` names scenarios. Results go to `results.json`, `results.md` and one
+SVG per scenario.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from loadtests.routing.plots import plot
 from loadtests.routing.scenarios import SCENARIOS, Row, Trace
+from loadtests.routing.tables import markdown
 
 
 def main(
@@ -50,6 +52,7 @@ def main(
     rows.sort(key=lambda row: list(SCENARIOS).index(str(row["scenario"])))
     text = ",\n".join(json.dumps(row) for row in rows)
     path.write_text(f'{{"kind": "simulation", "rows": [\n{text}\n]}}\n')
+    (out / "results.md").write_text(markdown(rows))
 
 
 def line(row: Row) -> str:
