@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.vllm, pytest.mark.slow]
 
 HERE = Path(__file__).parent
 WEB = HERE.parents[2] / "web"
