@@ -191,10 +191,10 @@ def keys(stack: Stack) -> str:
 def drain(stack: Stack) -> str:
     """An answer that runs when the gateway is told to stop is finished, and the exit status is 0."""
     secret = stack.inside("gateway", "sluice", "key", "create", "drain", "--file", KEY_FILE)
-    eventually(lambda: ask(f"{GATEWAY}/v1/models", key=secret), 10)
-    model = ask(f"{GATEWAY}/v1/models", key=secret)["data"][0]["id"]
+    model = eventually(lambda: ask(f"{GATEWAY}/v1/models", key=secret), 10)["data"][0]["id"]
     prompt = [{"role": "user", "content": "Tell me a long story."}]
-    body = {"model": model, "messages": prompt, "max_tokens": 150, "stream": True, "ignore_eos": True}
+    # Several choices at once, so that a small model takes some seconds as well.
+    body = {"model": model, "messages": prompt, "max_tokens": 400, "n": 8, "stream": True, "ignore_eos": True}
     request = urllib.request.Request(
         f"{GATEWAY}/v1/chat/completions",
         json.dumps(body).encode(),
@@ -208,9 +208,13 @@ def drain(stack: Stack) -> str:
     stopping.join()
     events = [line for line in lines if line.startswith(b"data: ")]
     assert events[-1].strip() == b"data: [DONE]", events[-1]
+    log = stack.compose("logs", "--no-color", "gateway")
+    assert re.search(r'"running":1,.*"event":"draining"', log), (
+        "the answer was over before the gateway stopped"
+    )
     status = stack.exit_status("gateway")
     assert status == 0, f"the gateway ended with status {status}"
-    return f"{len(events)} events to the end, exit status {status}"
+    return f"{len(events)} events, the last ones after the gateway was told to stop; exit status {status}"
 
 
 ALL: tuple[Callable[[Stack], str], ...] = (

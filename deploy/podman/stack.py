@@ -74,7 +74,7 @@ class Stack:
         self._environment[name] = value
 
     def compose(self, *arguments: str, check: bool = True) -> str:
-        """What docker-compose prints. Raises CalledProcessError, its messages shown, unless not to `check`."""
+        """What docker-compose prints. Where it fails: its messages, and CalledProcessError if `check`."""
         command = ("docker-compose", "--file", str(REPOSITORY / "compose.yaml"), *arguments)
         done = subprocess.run(command, env=self._environment, check=False, capture_output=True, text=True)
         if done.returncode != 0:

@@ -77,6 +77,9 @@ def _build(podman: PrivatePodman, options: argparse.Namespace) -> None:
 
 def _test(podman: PrivatePodman, options: argparse.Namespace) -> int:
     variables = {"SLUICE_ENGINE__KIND": options.engine}
+    if options.engine == "fake":
+        # As slow as a model, so that an answer is still running when the gateway is told to stop.
+        variables["SLUICE_ENGINE__ARGS"] = '["--itl", "0.02"]'
     services = list(SERVICES)
     if options.stand_ins:
         variables |= stand_ins.variables()

@@ -154,7 +154,8 @@ def test_the_gateway_starts_with_its_environment(services: Services) -> None:
 def test_passed_on_variables_are_settings(services: Services, name: str) -> None:
     example = {
         "SLUICE_ENGINE__KIND": "fake",
-        "SLUICE_RELAY__ALIASES": "{a: b}",
+        "SLUICE_ENGINE__ARGS": '["--itl", "0.02"]',
+        "SLUICE_RELAY__ALIASES": '{"a": "b"}',
         "SLUICE_ROUTING__POLICY": "prefix",
     }
     environment = {
