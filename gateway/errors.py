@@ -44,6 +44,11 @@ class GatewayError(Exception):
         """The JSON document of OpenAI's error form."""
         return error_body(self.message, self.type, self.code, self.param)
 
+    def anthropic_body(self) -> bytes:
+        """The same in Anthropic's form, which has no code; OpenAI's is kept beside its own fields."""
+        form = {"type": anthropic_type(self.status), "message": self.message}
+        return orjson.dumps({"type": "error", "error": {**form, "param": self.param, "code": self.code}})
+
 
 class InvalidRequest(GatewayError):
     status, type, code = 400, "invalid_request_error", "invalid_request"
@@ -79,6 +84,23 @@ class Unavailable(GatewayError):
 
 class UpstreamTimeout(GatewayError):
     status, type, code = 504, "server_error", "worker_timeout"
+
+
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+
+
+def anthropic_type(status: int) -> str:
+    """What Anthropic's API calls an error of this status."""
+    return _ANTHROPIC_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
 
 
 def error_body(message: str, type_: str, code: str | None, param: str | None = None) -> bytes:

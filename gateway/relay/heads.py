@@ -45,10 +45,8 @@ def response_head(head: ResponseHead, extra: bytes, http11: bool, keep_alive: bo
 
 
 def error_response(error: GatewayError, family: str, extra: bytes, keep_alive: bool) -> bytes:
-    """A whole response in OpenAI's error form; for the messages API the same with Anthropic's outer type."""
-    body = error.body()
-    if family == "messages":
-        body = b'{"type":"error",' + body[1:]
+    """A whole response in OpenAI's error form, for the messages API in Anthropic's."""
+    body = error.anthropic_body() if family == "messages" else error.body()
     lines = [
         status_line(error.status),
         b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body),

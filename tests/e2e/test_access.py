@@ -59,9 +59,10 @@ def test_anthropics_client_sends_its_key_in_another_header(guarded: Any, secret:
         assert client.messages.create(model="fake", messages=HELLO, max_tokens=2).content
     with (
         anthropic.Anthropic(base_url=guarded.url, api_key="wrong", max_retries=0) as client,
-        pytest.raises(anthropic.AuthenticationError),
+        pytest.raises(anthropic.AuthenticationError) as caught,
     ):
         client.messages.create(model="fake", messages=HELLO, max_tokens=2)
+    assert caught.value.type == "authentication_error"
 
 
 def test_a_wrong_key(guarded: Any) -> None:

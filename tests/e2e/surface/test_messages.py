@@ -70,6 +70,7 @@ def test_an_unknown_model(anthropic_client: anthropic.Anthropic) -> None:
         anthropic_client.messages.create(model="no-such-model", messages=QUESTION, max_tokens=1)
     body: Any = caught.value.body
     assert body["type"] == "error"
+    assert body["error"]["type"] == "not_found_error"
     assert "no-such-model" in body["error"]["message"]
 
 
