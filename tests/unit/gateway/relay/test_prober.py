@@ -150,6 +150,35 @@ async def test_the_supervisor_knows_better(tmp_path: Path, info: dict[str, Any],
         assert p.worker().message == message
 
 
+async def test_a_death_is_believed_before_a_probe_finds_it(tmp_path: Path) -> None:
+    """What still answers at the address, if anything, is not the supervisor's worker."""
+    async with running(Engine()) as engine, probing(tmp_path, WorkerInfo("w0", engine.url)) as p:
+        await until(lambda: p.worker().health == "ready")
+        died = WorkerInfo("w0", engine.url, state="backoff", message="it was killed")
+        write_fleet(p.fleet_file, [died])
+        await until(lambda: p.worker().health == "unready")
+        assert p.worker().message == "it was killed"
+        write_fleet(p.fleet_file, [WorkerInfo("w0", engine.url, generation=1)])
+        await until(lambda: p.worker().health == "ready")
+
+
+async def test_the_first_round_ends_when_all_were_asked(tmp_path: Path) -> None:
+    gone = WorkerInfo("w1", f"http://127.0.0.1:{free_port()}")
+    async with running(Engine()) as engine, probing(tmp_path, WorkerInfo("w0", engine.url), gone) as p:
+        await p.prober.first_round(within=5)
+        assert (p.worker("w0").health, p.worker("w1").health) == ("ready", "unready")
+
+
+async def test_the_first_round_does_not_wait_for_a_worker_that_hangs(tmp_path: Path) -> None:
+    patient = HealthChecks(timeout=60)
+    async with (
+        running(Engine(hang=True)) as engine,
+        probing(tmp_path, WorkerInfo("w0", engine.url), settings=patient) as p,
+    ):
+        await p.prober.first_round(within=0.05)
+        assert p.worker().health == "unknown"
+
+
 @pytest.mark.parametrize(
     ("engine", "message"),
     [
