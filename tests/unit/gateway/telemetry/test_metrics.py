@@ -92,8 +92,9 @@ async def test_workers_are_states_and_loads() -> None:
 async def test_routing_numbers() -> None:
     source = sources()
     assert source.routing is not None
-    source.routing.predicted("ttft", 0.5, 0.25)
-    source.routing.ended("ttft", 100, 60)
+    account = source.routing.of("ttft")
+    account.predicted(0.5, 0.25)
+    account.ended, account.prompt_tokens, account.cached_tokens = 1, 100, 60
     samples = await scrape(source)
     assert samples["sluice_routing_absolute_error_seconds_total", (("policy", "ttft"),)] == 0.25
     assert samples["sluice_routed_cached_prompt_tokens_total", (("policy", "ttft"),)] == 60
