@@ -46,7 +46,7 @@ lint: $(STAMPS)/dev ## ruff, mypy --strict, and who may import whom
 
 .PHONY: unit
 unit: $(STAMPS)/dev ## Tests without an engine, under a minute
-	$(PYTEST) tests/unit -q -m "not vllm and not gpu and not slow"
+	$(PYTEST) tests/unit -q -n auto -m "not vllm and not gpu and not slow"
 
 .PHONY: contract
 contract: $(STAMPS)/dev ## Every implementation of an interface against the same suite
