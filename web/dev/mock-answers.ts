@@ -12,8 +12,8 @@ export interface Script {
 
 const PLAIN: Script = {
   text:
-    "The copper lantern is in the **boathouse**. Ines first hung it in the mill, but the report says that she " +
-    "carried it over before the rain began.",
+    "Nora keeps a **raven**. The report says so in its second sentence, and nothing that comes later in it " +
+    "says that she gave the bird away.",
   firstMs: 180,
   gapMs: 22,
   ending: "whole",

@@ -4,27 +4,30 @@ export interface Example {
   readonly prompt: string;
 }
 
-const HARBOUR = `Report from the harbour, Tuesday.
-Ines hung the copper lantern in the mill before breakfast. Tobias keeps the ledger at the toll house.
-At noon Ines carried the copper lantern to the boathouse, because the rain was coming.
-Marta found a blue rope on the pier and gave it to Tobias.`;
+const REPORT = `The lamp was put in the kitchen. Nora lives in Maplebury and keeps a raven. The shawl belongs to Percy. \
+Percy plays the drum and works for Elise. Elise was born in Eastwick. Then the lamp was taken to the hallway.
 
-/** The demo model that ships with Sluice answers questions about a document; the first three are of that kind. */
+The best friend of Nora is Percy. Elise loves chestnuts. The price of the shawl is 93 coins.`;
+
+/**
+ * The demo model that ships with Sluice answers questions about a document; the first three are of that kind, in
+ * the words of the world that it was trained on.
+ */
 export const EXAMPLES: readonly Example[] = [
   {
     title: "Find it in a report",
-    hint: "Something was moved. Where is it now?",
-    prompt: `${HARBOUR}\n\nWhere is the copper lantern now?`,
+    hint: "One fact among a dozen.",
+    prompt: `${REPORT}\n\nWhich animal does Nora keep?`,
   },
   {
     title: "Two steps",
-    hint: "First who has the rope, then the ledger.",
-    prompt: `${HARBOUR}\n\nWhere does the person who has the blue rope keep the ledger?`,
+    hint: "First who owns the shawl, then what he plays.",
+    prompt: `${REPORT}\n\nWhich instrument does the owner of the shawl play?`,
   },
   {
     title: "Say when it is not there",
     hint: "A question that the report leaves open.",
-    prompt: `${HARBOUR}\n\nWho owns the boathouse? Say so if the report does not tell.`,
+    prompt: `${REPORT}\n\nWho governs Maplebury?`,
   },
   {
     title: "Explain with code",
