@@ -193,8 +193,15 @@ def drain(stack: Stack) -> str:
     secret = stack.inside("gateway", "sluice", "key", "create", "drain", "--file", KEY_FILE)
     model = eventually(lambda: ask(f"{GATEWAY}/v1/models", key=secret), 10)["data"][0]["id"]
     prompt = [{"role": "user", "content": "Tell me a long story."}]
-    # Several choices at once, so that a small model takes some seconds as well.
-    body = {"model": model, "messages": prompt, "max_tokens": 400, "n": 8, "stream": True, "ignore_eos": True}
+    # Long enough to outlast the start of docker-compose, short enough for the time that a drain may take.
+    body = {
+        "model": model,
+        "messages": prompt,
+        "max_tokens": 1200,
+        "n": 8,
+        "stream": True,
+        "ignore_eos": True,
+    }
     request = urllib.request.Request(
         f"{GATEWAY}/v1/chat/completions",
         json.dumps(body).encode(),
