@@ -71,7 +71,7 @@ class PrivatePodman:
         )
 
     def use_from_host(self, ca_bundle: Path | None, find_links: Path | None) -> None:
-        """Let builds see the host's certificates and a folder of wheels; images get empty mount points of them."""
+        """Let builds see the host's certificates and a folder of wheels; images keep empty mount points."""
         pip, npm = self.root / "pip.conf", self.root / "npmrc"
         pip_lines, npm_lines = ["[global]"], ["fund=false", "audit=false"]
         if ca_bundle is not None:
