@@ -8,6 +8,7 @@ from __future__ import annotations
 from gateway.errors import Unavailable, UpstreamTimeout
 from gateway.relay.attempt import Attempt
 from gateway.relay.exchange import ANSWERING, QUEUED, Exchange
+from gateway.relay.settings import Timeouts
 
 
 def check(exchange: Exchange, now: float) -> None:
@@ -35,7 +36,8 @@ def _check_attempt(exchange: Exchange, attempt: Attempt, now: float) -> None:
     relay = exchange.relay
     if not attempt.sent_at:
         if timeouts.connect and now - attempt.started > timeouts.connect:
-            attempt.blame(now)
+            if timeouts.connect >= _operators(exchange).connect > 0:
+                attempt.blame(now)
             exchange.attempt_failed(
                 attempt,
                 "timeout",
@@ -53,11 +55,18 @@ def _check_attempt(exchange: Exchange, attempt: Attempt, now: float) -> None:
         exchange.hedge_now()
 
 
+def _operators(exchange: Exchange) -> Timeouts:
+    """The limits that count against a worker: a client may have less patience, which proves nothing."""
+    settings = exchange.relay.settings
+    return settings.model_timeouts.get(exchange.call.model, settings.timeouts)
+
+
 def _first_byte_is_late(exchange: Exchange, attempt: Attempt, now: float) -> bool:
     limit = exchange.call.timeouts.first_byte
     if not limit or now - attempt.sent_at <= limit:
         return False
-    attempt.blame(now)
+    if limit >= _operators(exchange).first_byte > 0:
+        attempt.blame(now)
     exchange.fail(
         UpstreamTimeout(f"Worker {attempt.worker.id} did not answer within {limit:g} s."),
         "timeout_first_byte",

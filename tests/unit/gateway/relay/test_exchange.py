@@ -509,6 +509,29 @@ async def test_limits_of_one_request(surround: Surround) -> None:
     assert client.status == 504
 
 
+@pytest.mark.parametrize("header", [b"x-sluice-timeout-first-byte", b"x-sluice-timeout-connect"])
+async def test_an_impatient_client_does_not_discredit_a_worker(surround: Surround, header: bytes) -> None:
+    s = surround(workers=1)
+    for _ in range(10):
+        exchange, client = s.call(headers=[(header, b"0.01")])
+        if header.endswith(b"first-byte") and exchange.state is ROUTED:
+            s.pool.openings[-1].succeed()
+        s.sweep(0.1)
+        assert client.status == 504
+    assert s.worker(0).breaker == "closed"
+
+
+@pytest.mark.parametrize("limits", [Timeouts(first_byte=1), Timeouts(connect=1)])
+async def test_the_operators_limits_count_against_a_worker(surround: Surround, limits: Timeouts) -> None:
+    s = surround(RelaySettings(timeouts=limits), workers=1)
+    for _ in range(3):
+        s.call()
+        if limits.first_byte == 1:
+            s.pool.openings[-1].succeed()
+        s.sweep(1.1)
+    assert s.worker(0).breaker == "open"
+
+
 async def test_a_broken_exchange_does_not_stop_the_sweep(surround: Surround) -> None:
     s = surround(RelaySettings(timeouts=Timeouts(first_byte=5)))
     _, broken, _ = s.sent()
