@@ -60,10 +60,10 @@ const SCRIPTS: readonly (readonly [RegExp, Script])[] = [
   [/status 401/i, refusal(401, "Incorrect API key provided.", "invalid_api_key")],
   [/status 503/i, refusal(503, "No worker is ready: w0 is restarting.", "no_worker", "3")],
   [/status 400/i, refusal(400, "max_tokens must be at least 1, got 0.", "invalid_value")],
-  [/cut/i, { ...PLAIN, ending: "cut" }],
+  [/\bcut\b/i, { ...PLAIN, ending: "cut" }],
   [/error event/i, { ...PLAIN, ending: "error" }],
   [/markdown|gate works|code/i, { ...PLAIN, text: MARKDOWN, gapMs: 12 }],
-  [/long|story|write/i, { ...PLAIN, text: LONG, gapMs: 30 }],
+  [/\b(long|story|write)\b/i, { ...PLAIN, text: LONG, gapMs: 30 }],
 ];
 
 function refusal(status: number, message: string, code: string, retryAfter?: string): Script {
