@@ -35,6 +35,7 @@ TYPICAL_BYTES: Final = 8192.0
 TYPICAL_CONTEXT: Final = 131_072.0
 PRIOR_OVERHEAD_S: Final = 0.01
 LEAST_S_PER_BYTE: Final = 1e-10
+SPREAD_STEP: Final = 0.05
 PRIOR_ITL_S: Final = 0.02
 PRIOR_ITL_SLOPE_S: Final = 0.0001
 TYPICAL_BATCH: Final = 32.0
@@ -87,11 +88,13 @@ class LoadPrices:
 class PrefillRates:
     """Service time of a prefill at a worker of factor 1, for one model."""
 
-    __slots__ = ("_m", "_until_fit", "_v", "by_area", "by_byte", "observations", "overhead")
+    __slots__ = ("_m", "_until_fit", "_v", "by_area", "by_byte", "observations", "overhead", "spread")
 
     def __init__(self, seconds_per_byte: float) -> None:
         self.overhead, self.by_byte, self.by_area = PRIOR_OVERHEAD_S, seconds_per_byte, 0.0
         self.observations = 0
+        self.spread = 0.0
+        """Mean absolute deviation of a prefill from what was expected, in the natural logarithm."""
         self._until_fit = 1
         # Normal equations over the scaled features, begun with pseudo-observations of the prior: next to
         # none for the rate, which any real figure should replace, a few for overhead and curvature.
@@ -205,6 +208,8 @@ class WorkerSpeed:
         expected = rates.of(work)
         if rates.observations >= WARM_UP:
             seconds = min(seconds, OUTLIER * expected * self.factor)
+            deviation = abs(log((seconds + NEGLIGIBLE_S) / (expected * self.factor + NEGLIGIBLE_S)))
+            rates.spread += SPREAD_STEP * (deviation - rates.spread)
         rates.observe(work, seconds)
         expected = rates.of(work)
         if self._expected == 0.0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import exp
 from typing import TYPE_CHECKING, Final
 
 from gateway.routing.account import PolicyAccount
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from gateway.routing.router import Router
 
 SEPARATE: Final = 1.5
-"""A service time tells a hit from a miss only if the two would differ by this factor."""
+"""A service time tells a hit from a miss only if the two would differ by this factor,"""
+SPREADS: Final = 5.0
+"""and by this many mean deviations of a prefill from its estimate (four standard deviations)."""
 FEW_TOKENS: Final = 8
 """Answers up to this long say little about the time between tokens."""
 
@@ -117,14 +120,15 @@ class RoutedRequest:
         if cached == possible == 0 or rates.observations < WARM_UP or self._work.loaded:
             return True
         factor = state.speed.factor
+        separate = max(SEPARATE, exp(SPREADS * rates.spread))
         expected = factor * rates.of(self._work)
         actual = cached
         missed = factor * rates.seconds(self._total, 0)
         if possible > cached:
             found = factor * rates.seconds(self._total - possible, possible)
-            if expected > SEPARATE * found and served * served < expected * found:
+            if expected > separate * found and served * served < expected * found:
                 actual = possible
-        if missed > SEPARATE * expected and served * served > expected * missed:
+        if missed > separate * expected and served * served > expected * missed:
             actual = 0
         if not state.tells_hits:
             state.cache.observe_hit(cached, possible, actual)

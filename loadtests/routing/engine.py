@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass
+from random import Random
 from typing import Literal
 
 from loadtests.routing.workload import BLOCK_TOKENS, SimRequest
@@ -22,6 +23,8 @@ class EngineSettings:
     itl_s: float = 0.02
     eviction: Eviction = "head_first"
     """Which block of one prompt goes first. The yardstick's engine drops the head, vLLM the tail."""
+    noise: float = 0.0
+    """Sigma of a lognormal factor of mean 1 on every prefill; nobody knows it beforehand."""
 
 
 class BlockCache:
@@ -82,6 +85,7 @@ class SimEngine:
         self.busy_until = 0.0
         self.decoding: set[Flight] = set()
         self.up = True
+        self._random = Random(0)
         self.work = 0.0
         self.hit = self.total = 0
 
@@ -91,6 +95,8 @@ class SimEngine:
         blocks = flight.request.blocks
         flight.hit = self.cache.match(blocks)
         work = self.seconds(len(blocks), flight.hit)
+        if sigma := self.settings.noise:
+            work *= self._random.lognormvariate(-sigma * sigma / 2, sigma)
         self.hit += flight.hit
         self.total += len(blocks)
         self.work += work

@@ -191,6 +191,15 @@ def half_speed(trace: Trace) -> Iterator[Row]:
     )
 
 
+def noise(trace: Trace) -> Iterator[Row]:
+    """Prefills take longer or shorter than anybody can predict; the oracle knows the mean."""
+    learned = "sluice ttft, cache size learned, no usage from engines"
+    routers = {**_short_list(), learned: VARIANTS[learned]}
+    for sigma in (0.2, 0.5):
+        setup = Setup(engine=EngineSettings(noise=sigma))
+        yield from _rows("noise", f"sigma {sigma}", trace.requests(SHORT), setup, routers)
+
+
 def restart(trace: Trace) -> Iterator[Row]:
     """One engine dies in the middle and is back after 30 s with an empty cache."""
     requests = trace.requests(SHORT)
@@ -262,6 +271,7 @@ SCENARIOS: Mapping[str, Callable[[Trace], Iterator[Row]]] = {
     "cache_sizes": cache_sizes,
     "fleet_sizes": fleet_sizes,
     "half_speed": half_speed,
+    "noise": noise,
     "restart": restart,
     "lost_events": lost_events,
     "think_times": think_times,
