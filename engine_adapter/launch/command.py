@@ -105,6 +105,7 @@ def _vllm_command(
         "--enable-prompt-tokens-details": None,
         "--enable-request-id-headers": None,
         "--disable-uvicorn-access-log": None,
+        **dict(model.flags),
     }
     if settings.max_model_len is not None:
         flags["--max-model-len"] = str(settings.max_model_len)

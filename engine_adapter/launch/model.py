@@ -9,6 +9,13 @@ from typing import Any
 
 SHIPPED_MODEL = Path(__file__).resolve().parent.parent / "demo" / "models" / "base"
 SHIPPED_NAME = "sluice-base"
+SHIPPED_FLAGS = (
+    ("--enable-auto-tool-choice", None),
+    ("--tool-call-parser", "hermes"),
+    ("--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}'),
+)
+"""What vLLM is to do for the shipped model: parse its tool calls, and leave it no choice of white space in
+JSON, on which a small model can spend a whole answer."""
 
 _MiB = 1 << 20
 _CPU_KV_LEAST = 128 * _MiB
@@ -32,6 +39,8 @@ class Model:
     source: str
     name: str
     local: bool
+    flags: tuple[tuple[str, str | None], ...] = ()
+    """Engine flags that it needs; the operator's own win."""
 
     def config(self) -> dict[str, Any]:
         """The text part of a local model's config.json; empty for a model that is not here yet."""
@@ -57,7 +66,7 @@ def find_model(model: str | None, served_name: str | None = None) -> Model:
                 f"the model that ships with Sluice is not at {SHIPPED_MODEL}: "
                 "give --model a directory or a hub name"
             )
-        return Model(str(SHIPPED_MODEL), served_name or SHIPPED_NAME, local=True)
+        return Model(str(SHIPPED_MODEL), served_name or SHIPPED_NAME, local=True, flags=SHIPPED_FLAGS)
     path = Path(model).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():

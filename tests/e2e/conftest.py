@@ -32,12 +32,6 @@ VLLM_START_SECONDS = 240.0
 FAKE_START_SECONDS = 60.0
 STOP_SECONDS = 60.0
 ALIAS = "gpt-alias"
-VLLM_FLAGS = (
-    "--enable-auto-tool-choice",
-    "--tool-call-parser=hermes",
-    '--structured-outputs-config={"backend": "xgrammar", "disable_any_whitespace": true}',
-)
-"""Tools as vLLM offers them, and no choice of white space: a small model can spend a whole answer on it."""
 LAST = ("test_worker_death", "test_shutdown")
 """Modules that break or end the shared gateways."""
 
@@ -276,7 +270,7 @@ def vllm_sluice(start_sluice: StartSluice) -> Sluice:
     name = Path(model).name if model else "sluice-base"
     return start_sluice(
         *(("--model", model) if model else ()),
-        *("--served-name", name, "--alias", f"{ALIAS}={name}", "--", *VLLM_FLAGS),
+        *("--served-name", name, "--alias", f"{ALIAS}={name}"),
         engine="vllm",
     )
 

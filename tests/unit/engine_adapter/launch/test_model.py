@@ -48,7 +48,9 @@ def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
 
 def test_the_default_is_the_shipped_model(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "SHIPPED_MODEL", directory)
-    assert find_model(None) == Model(str(directory), "sluice-base", local=True)
+    found = find_model(None)
+    assert (found.source, found.name, found.local) == (str(directory), "sluice-base", True)
+    assert ("--tool-call-parser", "hermes") in found.flags
     monkeypatch.setattr(models, "SHIPPED_MODEL", directory / "absent")
     with pytest.raises(ModelError, match="give --model"):
         find_model(None)
