@@ -18,13 +18,15 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PROJECT = "sluice"
 
 
-def run_in_namespaces(arguments: list[str]) -> int:
-    """Run this program again as the first process of new network, mount and process namespaces.
+def run_in_namespaces(program: list[str], *, network: bool) -> int:
+    """Run a Python program with mounts of its own; with `network` also with interfaces and processes.
 
-    What they do not hold are control groups: the empty ones that podman leaves are removed.
+    What no namespace holds are control groups: the empty ones that podman leaves are removed.
     """
-    isolate = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc")
-    status = subprocess.run((*isolate, sys.executable, *arguments), check=False).returncode
+    isolation = ["--mount"]
+    if network:
+        isolation += ["--net", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc"]
+    status = subprocess.run(("unshare", *isolation, sys.executable, *program), check=False).returncode
     for parent in Path("/sys/fs/cgroup").glob("**/libpod_parent"):
         for group in (*sorted(parent.glob("**/"), reverse=True), parent):
             with contextlib.suppress(OSError):

@@ -30,14 +30,15 @@ SERVICES = ("gateway", "valkey", "prometheus")
 
 def main() -> int:
     options = _options()
-    podman = PrivatePodman(options.root)
-    if options.inside:
+    if options.phase == "build":
+        return _build(PrivatePodman(options.root), options)
+    if options.phase == "test":
         prepare_namespaces()
-        return _test(podman, options)
-    if not options.no_build:
-        _build(podman, options)
-    sys.stdout.flush()
-    return run_in_namespaces([str(Path(__file__).resolve()), *sys.argv[1:], "--inside"])
+        return _test(PrivatePodman(options.root), options)
+    again = [str(Path(__file__).resolve()), *sys.argv[1:], "--phase"]
+    if not options.no_build and (status := run_in_namespaces([*again, "build"], network=False)):
+        return status
+    return run_in_namespaces([*again, "test"], network=True)
 
 
 def _options() -> argparse.Namespace:
@@ -50,13 +51,13 @@ def _options() -> argparse.Namespace:
         "--pip-find-links", type=Path, metavar="DIR", help="folder of wheels that pip looks into"
     )
     parser.add_argument("--no-build", action="store_true", help="use the images of the last run")
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--phase", choices=("build", "test"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.root = options.root.resolve()
     return options
 
 
-def _build(podman: PrivatePodman, options: argparse.Namespace) -> None:
+def _build(podman: PrivatePodman, options: argparse.Namespace) -> int:
     podman.use_from_host(options.ca_bundle, options.pip_find_links)
     bases = stand_ins.build(podman, options.root / "tars") if options.stand_ins else {}
     arguments = [
@@ -73,6 +74,7 @@ def _build(podman: PrivatePodman, options: argparse.Namespace) -> None:
         _say(f"built {name}: {size / 1e6:.0f} MB, {time.monotonic() - started:.0f} s")
     if options.engine == "fake":
         podman.run("tag", "localhost/sluice-gateway:0.1.0", "localhost/sluice-worker-cpu:0.1.0")
+    return 0
 
 
 def _test(podman: PrivatePodman, options: argparse.Namespace) -> int:
