@@ -31,10 +31,13 @@ class Lesson:
     goal: float
     most: float
 
-    def batch(self, writer: RowWriter, rng: random.Random, tokens: int) -> list[Row]:
-        """Rows of one length, together about `tokens` tokens."""
+    def length(self, rng: random.Random) -> int:
+        """Row length of one step."""
         weights, lengths = zip(*self.lengths, strict=True)
-        length = rng.choices(lengths, weights)[0]
+        return int(rng.choices(lengths, weights)[0])
+
+    def batch(self, writer: RowWriter, rng: random.Random, tokens: int, length: int) -> list[Row]:
+        """Rows of `length` tokens, together about `tokens` tokens, at least one."""
         shares, makers = zip(*self.makers, strict=True)
         return [rng.choices(makers, shares)[0](writer, rng, length) for _ in range(max(1, tokens // length))]
 
@@ -82,21 +85,36 @@ LESSONS = (
         1e6,
     ),
     Lesson("tasks-256", ((1, 128), (2, 256)), ((7, chats(_FULL)), (1.3, talk(Scope()))), 0.8, 3e6),
-    Lesson("tasks-512", ((1, 256), (3, 512)), ((9, chats(_FULL)), (1, talk(Scope()))), 0.85, 3e6),
-    Lesson("tasks-1024", ((1, 256), (1, 512), (3, 1024)), ((9, chats(_FULL)), (1, talk(Scope()))), 0.9, 3e6),
+    Lesson("tasks-512", ((1, 256), (3, 512)), ((9, chats(_FULL)), (1, talk(Scope()))), 0.85, 0.7e6),
     Lesson(
         "tasks-4096",
-        ((2, 256), (2, 512), (3, 1024), (2, 2048), (2, 4096)),
+        ((6, 256), (2, 512), (2, 1024), (1.5, 2048), (0.7, 4096)),
         ((12, chats(_LONG)), (1, talk(Scope()))),
         2.0,
         float("inf"),
     ),
 )
-"""Lessons of `base` and `draft`."""
+"""Lessons of `base`."""
 
 _CLERK = Mix({"json": 4.0, "brief": 2.0, "yes_no": 2.0, "choice": 1.0, "count": 1.0, "select": 1.0})
 _TELLER = Mix({"summary": 4.0, "quote": 2.0, "follow_up": 2.0, "two_hop": 1.0, "one_hop": 1.0})
 _SHORT_AND_LONG = ((3, 256), (2, 512), (2, 1024), (1, 2048))
+
+DRAFT_LESSONS = (
+    Lesson("pairs", ((1, 128),), ((3, pairs(_EVERY, 20, 0.3)), (1, repeats(_EVERY))), 0.7, 0.8e6),
+    Lesson("triples", ((1, 128),), ((3, triples(_EVERY, 22, 12)), (1, pairs(_EVERY, 20, 0.3))), 0.5, 0.8e6),
+    Lesson(
+        "facts",
+        ((1, 192),),
+        ((6, chats(_FACTS)), (1, triples(_EVERY, 22, 16)), (1, talk(Scope()))),
+        0.5,
+        1.5e6,
+    ),
+    Lesson(
+        "tasks", ((3, 256), (1, 512), (1, 1024)), ((4, chats(_FULL)), (1, talk(Scope()))), 2.0, float("inf")
+    ),
+)
+"""`draft` only has to foresee the next few words of `base`, most of which are wording and copies."""
 
 CLERK_LESSONS = (
     Lesson("clerk", _SHORT_AND_LONG, ((9, chats(_CLERK)), (1, talk(Scope()))), 2.0, float("inf")),

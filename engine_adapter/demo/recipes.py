@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from engine_adapter.demo.checkpoint import load_model
-from engine_adapter.demo.curriculum import CLERK_LESSONS, LESSONS, TELLER_LESSONS, Lesson
+from engine_adapter.demo.curriculum import CLERK_LESSONS, DRAFT_LESSONS, LESSONS, TELLER_LESSONS, Lesson
 from engine_adapter.demo.family import FAMILY, MODELS, folder
 from engine_adapter.demo.model import LlamaShape
 from engine_adapter.demo.team import ALONE, Team
@@ -15,7 +15,7 @@ from engine_adapter.demo.tokenizer import load_tokenizer
 from engine_adapter.demo.train import Trainer, TrainSettings, initial_model
 
 _LESSONS: Mapping[str, Sequence[Lesson]] = MappingProxyType(
-    {"base": LESSONS, "draft": LESSONS, "clerk": CLERK_LESSONS, "teller": TELLER_LESSONS}
+    {"base": LESSONS, "draft": DRAFT_LESSONS, "clerk": CLERK_LESSONS, "teller": TELLER_LESSONS}
 )
 
 

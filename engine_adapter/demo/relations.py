@@ -17,8 +17,9 @@ class Relation:
     """One kind of fact and its wording.
 
     `answer` is the canonical sentence that states a fact; models answer in it. `noun` names the value
-    through its subject ("the boss of {s}") and so builds multi-hop questions. `unknown` completes "The text
-    does not say …". `inverse` asks for the subject, `moved` states that the value has changed (only for
+    through its subject ("the boss of {s}") and so builds multi-hop questions. `unknown` completes "I
+    cannot say …". `unstated` is the answer when a text does not say; it begins as `answer` does, so that a model
+    decides where the value would stand. `inverse` asks for the subject, `moved` states that the value has changed (only for
     relations that change).
     """
 
@@ -31,6 +32,7 @@ class Relation:
     answer: str
     noun: str
     unknown: str
+    unstated: str
     check: str
     pronoun: str
     inverse: tuple[str, ...] = ()
@@ -68,6 +70,7 @@ _ALL = (
         "{s} lives in {v}.",
         "the town where {s} lives",
         "where {s} lives",
+        "{s} lives in a town the text does not name.",
         "Does {s} live in {v}?",
         "And where does {p} live?",
         ("Who lives in {v}?",),
@@ -94,6 +97,7 @@ _ALL = (
         "{s} was born in {v}.",
         "the town where {s} was born",
         "where {s} was born",
+        "{s} was born in a town the text does not name.",
         "Was {s} born in {v}?",
         "And where was {p} born?",
         ("Who was born in {v}?",),
@@ -120,6 +124,7 @@ _ALL = (
         "{s} works as {a}.",
         "the job of {s}",
         "what {s} does for a living",
+        "{s} works as something the text does not name.",
         "Does {s} work as {a}?",
         "And what does {p} do for a living?",
         ("Who works as {a}?",),
@@ -141,6 +146,7 @@ _ALL = (
         "{s} is {v} years old.",
         "the age of {s}",
         "how old {s} is",
+        "{s} is of an age the text does not give.",
         "Is {s} {v} years old?",
         "And how old is {p}?",
         ("Who is {v} years old?",),
@@ -167,6 +173,7 @@ _ALL = (
         "{s} loves {v}.",
         "the favourite food of {s}",
         "what {s} likes to eat",
+        "{s} loves a food the text does not name.",
         "Does {s} love {v}?",
         "And what does {p} like to eat?",
         ("Who loves {v}?",),
@@ -193,6 +200,7 @@ _ALL = (
         "{s} has {a}.",
         "the pet of {s}",
         "which pet {s} has",
+        "{s} has a pet the text does not name.",
         "Does {s} have {a}?",
         "And what pet does {p} have?",
         ("Who has {a}?",),
@@ -219,6 +227,7 @@ _ALL = (
         "{s} enjoys {v}.",
         "the hobby of {s}",
         "what {s} enjoys",
+        "{s} enjoys something the text does not name.",
         "Does {s} enjoy {v}?",
         "And what does {p} enjoy?",
         ("Who enjoys {v}?",),
@@ -239,6 +248,7 @@ _ALL = (
         "{s} plays the {v}.",
         "the instrument of {s}",
         "which instrument {s} plays",
+        "{s} plays an instrument the text does not name.",
         "Does {s} play the {v}?",
         "And which instrument does {p} play?",
         ("Who plays the {v}?",),
@@ -259,6 +269,7 @@ _ALL = (
         "{s} wears {a} coat.",
         "the colour of the coat of {s}",
         "which coat {s} wears",
+        "{s} wears a coat the text does not describe.",
         "Does {s} wear {a} coat?",
         "And which coat does {p} wear?",
         ("Who wears {a} coat?",),
@@ -279,6 +290,7 @@ _ALL = (
         "The boss of {s} is {v}.",
         "the boss of {s}",
         "who the boss of {s} is",
+        "The boss of {s} is somebody the text does not name.",
         "Is {v} the boss of {s}?",
         "And who is the boss of {o}?",
     ),
@@ -297,6 +309,7 @@ _ALL = (
         "The neighbour of {s} is {v}.",
         "the neighbour of {s}",
         "who the neighbour of {s} is",
+        "The neighbour of {s} is somebody the text does not name.",
         "Is {v} the neighbour of {s}?",
         "And who is the neighbour of {o}?",
     ),
@@ -315,6 +328,7 @@ _ALL = (
         "The best friend of {s} is {v}.",
         "the best friend of {s}",
         "who the best friend of {s} is",
+        "The best friend of {s} is somebody the text does not name.",
         "Is {v} the best friend of {s}?",
         "And who is the best friend of {o}?",
     ),
@@ -333,6 +347,7 @@ _ALL = (
         "The mayor of {s} is {v}.",
         "the mayor of {s}",
         "who the mayor of {s} is",
+        "The mayor of {s} is somebody the text does not name.",
         "Is {v} the mayor of {s}?",
         "",
     ),
@@ -351,6 +366,7 @@ _ALL = (
         "{s} lies in {v}.",
         "the region of {s}",
         "where {s} lies",
+        "{s} lies in a region the text does not name.",
         "Does {s} lie in {v}?",
         "",
         ("Which town lies in {v}?",),
@@ -371,6 +387,7 @@ _ALL = (
         "{s} is known for {v}.",
         "the product of {s}",
         "what {s} is known for",
+        "{s} is known for something the text does not name.",
         "Is {s} known for {v}?",
         "",
         ("Which town is known for {v}?",),
@@ -392,6 +409,7 @@ _ALL = (
         "{s} is in the {v}.",
         "the room where {s} is",
         "where {s} is",
+        "{s} is in a room the text does not name.",
         "Is {s} in the {v}?",
         "",
         ("What is in the {v}?",),
@@ -413,6 +431,7 @@ _ALL = (
         "{s} belongs to {v}.",
         "the owner of {s}",
         "who owns {s}",
+        "{s} belongs to somebody the text does not name.",
         "Does {s} belong to {v}?",
         "",
         (),
@@ -434,6 +453,7 @@ _ALL = (
         "{s} is made of {v}.",
         "the material of {s}",
         "what {s} is made of",
+        "{s} is made of something the text does not name.",
         "Is {s} made of {v}?",
         "",
         ("What is made of {v}?",),
@@ -454,6 +474,7 @@ _ALL = (
         "{s} costs {v} coins.",
         "the price of {s}",
         "how much {s} costs",
+        "{s} costs a sum the text does not give.",
         "Does {s} cost {v} coins?",
         "",
         ("What costs {v} coins?",),
@@ -474,6 +495,7 @@ _ALL = (
         "{s} is on {v}.",
         "the day of {s}",
         "when {s} is",
+        "{s} is on a day the text does not name.",
         "Is {s} on {v}?",
         "",
         ("What is on {v}?",),
@@ -499,6 +521,7 @@ _ALL = (
         "The host of {s} is {v}.",
         "the host of {s}",
         "who the host of {s} is",
+        "The host of {s} is somebody the text does not name.",
         "Is {v} the host of {s}?",
         "",
     ),
@@ -517,6 +540,7 @@ _ALL = (
         "{s} takes place in {v}.",
         "the town where {s} takes place",
         "where {s} takes place",
+        "{s} takes place in a town the text does not name.",
         "Does {s} take place in {v}?",
         "",
     ),

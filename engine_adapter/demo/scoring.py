@@ -11,7 +11,12 @@ from types import MappingProxyType
 from engine_adapter.demo.lexicon import COUNT_WORDS, KINDS
 
 _WORD = re.compile(r"[A-Za-z]+|\d+")
-DENIAL = "does not say"
+_DENIAL = re.compile(r"text does not (say|name|give|describe)")
+
+
+def denies(reply: str) -> bool:
+    """Whether a reply says that the text does not say."""
+    return _DENIAL.search(reply) is not None
 
 
 def mentions(reply: str, kind: str) -> list[str]:
@@ -23,7 +28,7 @@ def mentions(reply: str, kind: str) -> list[str]:
 def last_value(reply: str, expected: str, kind: str) -> bool:
     """The last member of `kind` that the reply names is the expected one, and the reply is no denial."""
     found = mentions(reply, kind)
-    return DENIAL not in reply and bool(found) and found[-1] == expected
+    return not denies(reply) and bool(found) and found[-1] == expected
 
 
 def listed(reply: str, expected: str, kind: str) -> bool:
@@ -31,18 +36,18 @@ def listed(reply: str, expected: str, kind: str) -> bool:
     order."""
     tail = reply.rsplit(":", 1)[-1]
     wanted = {part.strip() for part in expected.split(",") if part.strip() not in {"", "none"}}
-    return DENIAL not in reply and set(mentions(tail, kind)) == wanted and (bool(wanted) or "none" in tail)
+    return not denies(reply) and set(mentions(tail, kind)) == wanted and (bool(wanted) or "none" in tail)
 
 
 def denial(reply: str, expected: str, kind: str) -> bool:
     """The reply says that the text does not say."""
-    return DENIAL in reply
+    return denies(reply)
 
 
 def yes_no(reply: str, expected: str, kind: str) -> bool:
-    """The first word is the expected yes or no."""
-    words = _WORD.findall(reply)
-    return bool(words) and words[0].lower() == expected
+    """The last yes or no is the expected one."""
+    found = [word for word in _WORD.findall(reply.lower()) if word in {"yes", "no"}]
+    return bool(found) and found[-1] == expected
 
 
 def letter(reply: str, expected: str, kind: str) -> bool:

@@ -222,7 +222,7 @@ def _missing(rng: random.Random, reading: Reading) -> Pair | None:
 
 
 def _unsaid(pair: Pair) -> str:
-    return f"The text does not say {RELATIONS[pair[0]].unknown.replace('{s}', pair[1])}."
+    return fill(RELATIONS[pair[0]].unstated, pair[1])
 
 
 def not_stated(rng: random.Random, reading: Reading) -> Question | None:
@@ -256,20 +256,9 @@ def decide(rng: random.Random, reading: Reading) -> Question | None:
     if not yes and claimed == value:
         return None
     text = fill(relation.check, pair[1], claimed)
-    sentence = _sentence(reading, pair)
-    sentence = (
-        sentence
-        if sentence.startswith(pair[1]) and pair[1][0].isupper()
-        else sentence[0].lower() + sentence[1:]
-    )
-    return Question(
-        "yes_no",
-        text,
-        f"{'Yes' if yes else 'No'}, {sentence}",
-        "yes" if yes else "no",
-        "yes_no",
-        evidence=(pair,),
-    )
+    verdict = "yes" if yes else "no"
+    answer = f"{_sentence(reading, pair)[:-1]}, so the answer is {verdict}."
+    return Question("yes_no", text, answer, verdict, "yes_no", evidence=(pair,))
 
 
 def choose(rng: random.Random, reading: Reading) -> Question | None:

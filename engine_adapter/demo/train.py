@@ -182,7 +182,8 @@ class Trainer:
         place = progress.step * self.team.size + self.team.rank
         rng = random.Random(f"train:{settings.seed}:{place}")
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + place)
-        rows = lesson.batch(self.writer, rng, settings.batch_tokens // self.team.size)
+        length = lesson.length(random.Random(f"length:{settings.seed}:{progress.step}"))
+        rows = lesson.batch(self.writer, rng, settings.batch_tokens // self.team.size, length)
         ids, roles = tensors_of(rows)
         loss, hits, asked = loss_of(
             self.model, ids, roles, text_share=settings.text_share, generator=generator

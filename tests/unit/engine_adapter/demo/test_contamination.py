@@ -25,7 +25,7 @@ def _training_texts(batches: int) -> list[str]:
     for lesson in LESSONS:
         for step in range(batches):
             rng = random.Random(f"train:0:{step}")
-            rows = lesson.batch(writer, rng, 2560)
+            rows = lesson.batch(writer, rng, 2560, 256)
             texts.extend(tokenizer.decode(row.ids, skip_special_tokens=False) for row in rows)
     return texts
 
