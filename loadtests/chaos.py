@@ -139,8 +139,8 @@ def _verdict(answer: bytes, *, stream: bool) -> tuple[str, str]:
         return "lost", f"no answer but {answer[:60]!r}"
     status = int(head[9:12])
     if status != 200:
-        told = b'"error":{' in body
-        return (f"status {status}", "") if told else ("lost", f"status {status} without an error")
+        code = re.search(rb'"error":\{.*"code":"?(\w+)', body)
+        return (f"{status} {code[1].decode()}", "") if code else ("lost", f"status {status} without an error")
     if not stream:
         length = int(re.search(rb"content-length: (\d+)", head)[1])  # type: ignore[index]
         # A document that breaks off can only be cut: its length says so.
@@ -162,6 +162,8 @@ async def _client(port: int, until: float, tally: Tally, seed: int) -> None:
         tally.outcomes[outcome] += 1
         if how:
             tally.lost.append(how)
+        if outcome[0].isdigit():
+            await asyncio.sleep(0.1)  # as clients do that were refused
 
 
 async def _harm(workers: list[Worker], until: float, tally: Tally, seed: int) -> None:
