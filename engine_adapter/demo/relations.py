@@ -17,10 +17,10 @@ class Relation:
     """One kind of fact and its wording.
 
     `answer` is the canonical sentence that states a fact; models answer in it. `noun` names the value
-    through its subject ("the boss of {s}") and so builds multi-hop questions. `unknown` completes "I
-    cannot say …". `unstated` is the answer when a text does not say; it begins as `answer` does, so that a model
-    decides where the value would stand. `inverse` asks for the subject, `moved` states that the value has changed (only for
-    relations that change).
+    through its subject ("the boss of {s}") and so builds multi-hop questions. `unknown` completes "I cannot
+    say …". `unstated` is the answer when a text does not say; it begins as `answer` does, so that a model
+    decides where the value would stand. `inverse` asks for the subject, `moved` states that the value has
+    changed (only for relations that change).
     """
 
     name: str
