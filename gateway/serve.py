@@ -31,6 +31,8 @@ from gateway.relay.prober import Prober
 from gateway.relay.relay import Observers, Relay
 from gateway.routing.fleet import Fleet
 from gateway.routing.kv_events import KVEventFollower
+from gateway.routing.peer_sockets import PeerSettings, PeerSockets
+from gateway.routing.peers import PeerExchange
 from gateway.routing.router import Router
 from gateway.settings import Settings
 from gateway.telemetry.log import access_log, configure_logging
@@ -54,8 +56,17 @@ class StartupError(Exception):
     """The gateway must not or cannot start as configured; the message says what to do."""
 
 
-def run_gateway(settings: Settings, listeners: list[socket.socket], fleet_file: Path) -> None:
-    """Serve on `listeners` until SIGTERM or SIGINT, drain, and return. Raises StartupError."""
+def run_gateway(
+    settings: Settings,
+    listeners: list[socket.socket],
+    fleet_file: Path,
+    number: int = 0,
+    socket_dir: Path | None = None,
+) -> None:
+    """Serve on `listeners` until SIGTERM or SIGINT, drain, and return. Raises StartupError.
+
+    `number` is this process's among `settings.listen.processes`; they meet in `socket_dir`.
+    """
     configure_logging(settings.telemetry)
     keys = _keys(settings)
     # Objects of the start live as long as the process: looking through them again and again for garbage
@@ -63,7 +74,12 @@ def run_gateway(settings: Settings, listeners: list[socket.socket], fleet_file: 
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)
-    uvloop.run(_serve(settings, listeners, fleet_file, keys))
+    siblings = None
+    if settings.listen.processes > 1 and socket_dir is not None:
+        endpoints = [f"ipc://{socket_dir}/gateway-{n}" for n in range(settings.listen.processes)]
+        own = endpoints.pop(number)
+        siblings = PeerSettings(own, tuple(endpoints))
+    uvloop.run(_serve(settings, listeners, fleet_file, keys, siblings))
 
 
 def _keys(settings: Settings) -> KeyRing | None:
@@ -101,7 +117,11 @@ def _all_of(writers: list[Record]) -> Record | None:
 
 
 async def _serve(
-    settings: Settings, listeners: list[socket.socket], fleet_file: Path, keys: KeyRing | None
+    settings: Settings,
+    listeners: list[socket.socket],
+    fleet_file: Path,
+    keys: KeyRing | None,
+    siblings: PeerSettings | None,
 ) -> None:
     run_directory = fleet_file.parent
     fleet = Fleet()
@@ -152,11 +172,22 @@ async def _serve(
         stack.callback(numbers.close)
         if traces is not None:
             stack.push_async_callback(asyncio.to_thread, traces.close)
-        prober = Prober(membership, breakers, settings.relay.health, settings.relay.worker_api_key)
+        prober = Prober(
+            membership,
+            breakers,
+            settings.relay.health,
+            settings.relay.worker_api_key,
+            on_cache_size=router.know_cache_size,
+        )
         await stack.enter_async_context(prober)
         await prober.first_round(within=_FIRST_ROUND_SECONDS)
         await events.start()
         stack.push_async_callback(events.close)
+        if siblings is not None:
+            router.peers = PeerExchange(siblings.listen, router.state)
+            sockets = PeerSockets(router.peers, siblings)
+            await sockets.start()
+            stack.push_async_callback(sockets.close)
         relay.start()
         stack.push_async_callback(relay.stop)
         background = [numbers.run(), _close_idle(server, relay)]

@@ -70,7 +70,7 @@ class _Front:
 
 
 class Supervisor:
-    """Runs `plans` as workers and `fronts` copies of `run_front`, and tells the fleet file about the workers.
+    """Runs `plans` as workers and `fronts` copies of `run_front`, which is told its number, and tells the fleet file about the workers.
 
     `elsewhere` are workers that somebody else runs: they are listed, not watched. Without a `fleet_file` of
     ours somebody else keeps that too.
@@ -82,7 +82,7 @@ class Supervisor:
         elsewhere: Sequence[WorkerInfo],
         *,
         fronts: int,
-        run_front: Callable[[], None],
+        run_front: Callable[[int], None],
         settings: SupervisionSettings,
         front_settings: SupervisionSettings,
         fleet_file: Path | None,
@@ -92,7 +92,7 @@ class Supervisor:
         self._workers = [SupervisedWorker.of(plan, settings) for plan in plans]
         self._elsewhere = list(elsewhere)
         self._fronts = [
-            _Front(number, self._as_front(run_front), Lifecycle(front_settings, probed=False))
+            _Front(number, self._as_front(run_front, number), Lifecycle(front_settings, probed=False))
             for number in range(fronts)
         ]
         self._fleet_file = fleet_file
@@ -123,7 +123,7 @@ class Supervisor:
             self._publish(self._clock())
         return self._exit_status
 
-    def _as_front(self, run_front: Callable[[], None]) -> Callable[[], None]:
+    def _as_front(self, run_front: Callable[[int], None], number: int) -> Callable[[], None]:
         """What a forked child runs: it first lets go of the descriptors that only the supervisor needs."""
 
         def run() -> None:
@@ -132,7 +132,7 @@ class Supervisor:
             self._selector.close()
             for end in self._signal_pair:
                 end.close()
-            run_front()
+            run_front(number)
 
         return run
 

@@ -196,7 +196,7 @@ def _supervise(settings: Settings, listener: socket.socket, state_dir: Path, con
             plans,
             workers_elsewhere(settings.engine),
             fronts=settings.listen.processes,
-            run_front=lambda: _run_gateway(settings, listener, fleet_file),
+            run_front=lambda number: _run_gateway(settings, listener, fleet_file, number, socket_dir),
             settings=settings.supervision,
             front_settings=SupervisionSettings(
                 backoff_initial=0.2, stop_grace=settings.relay.drain_seconds + _DRAIN_MARGIN
@@ -227,11 +227,17 @@ def _fleet_file(settings: Settings, state_dir: Path) -> Path:
     return Path(kept_by_others) if kept_by_others else state_dir / "fleet.json"
 
 
-def _run_gateway(settings: Settings, listener: socket.socket, fleet_file: Path) -> None:
+def _run_gateway(
+    settings: Settings,
+    listener: socket.socket,
+    fleet_file: Path,
+    number: int = 0,
+    socket_dir: Path | None = None,
+) -> None:
     from gateway.serve import StartupError, run_gateway
 
     try:
-        run_gateway(settings, [listener], fleet_file)
+        run_gateway(settings, [listener], fleet_file, number, socket_dir)
     except StartupError as error:
         typer.echo(f"sluice: {error}", err=True)
         raise SystemExit(EX_CONFIG) from error

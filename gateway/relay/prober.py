@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -25,6 +27,9 @@ from gateway.relay.worker_health import DOWN, ServedModel, WorkerHealth, explain
 from gateway.routing.fleet import Worker
 
 log = structlog.get_logger(__name__)
+
+_CACHE_CONFIG = re.compile(r"^vllm:cache_config_info\{(.*)\}", re.MULTILINE)
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 WATCH_INTERVAL = 0.2
 """Seconds between two looks at the files and the breakers' clocks."""
@@ -50,12 +55,19 @@ class Prober:
     """
 
     def __init__(
-        self, membership: Membership, breakers: Breakers, settings: HealthChecks, worker_api_key: str = ""
+        self,
+        membership: Membership,
+        breakers: Breakers,
+        settings: HealthChecks,
+        worker_api_key: str = "",
+        on_cache_size: Callable[[str, int], None] | None = None,
     ) -> None:
+        """`on_cache_size` is told a worker's id and how many tokens its KV cache holds, where it says so."""
         self._membership = membership
         self._fleet = membership.fleet
         self._breakers = breakers
         self._settings = settings
+        self._on_cache_size = on_cache_size
         self._headers = {"user-agent": "sluice-prober"}
         if worker_api_key:
             self._headers["authorization"] = f"Bearer {worker_api_key}"
@@ -197,7 +209,7 @@ class Prober:
                 return f"answers {worker.url}/health with {answer.status_code}", ()
             if health.models:
                 return "", health.models
-            return "", _served(await client.get(f"{worker.url}/v1/models"), worker)
+            return "", await self._introduce(client, worker)
         except NotAnEngineError as error:
             return str(error), ()
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
@@ -205,6 +217,15 @@ class Prober:
         except Exception as error:
             log.exception("probe broke", worker=worker.id)
             return f"cannot be probed: {error!r}", ()
+
+    async def _introduce(self, client: httpx.AsyncClient, worker: Worker) -> tuple[ServedModel, ...]:
+        """What a worker that has just come up serves, and how large its cache is."""
+        models = _served(await client.get(f"{worker.url}/v1/models"), worker)
+        if self._on_cache_size is not None:
+            tokens = cache_tokens((await client.get(f"{worker.url}/metrics")).text)
+            if tokens is not None:
+                self._on_cache_size(worker.id, tokens)
+        return models
 
     async def _client_of(self, worker: Worker) -> httpx.AsyncClient:
         if worker.tls not in self._clients:
@@ -242,6 +263,16 @@ class Prober:
                             other_id: {"max_model_len": twin.max_model_len, "root": twin.root},
                         },
                     )
+
+
+def cache_tokens(metrics: str) -> int | None:
+    """Tokens that the KV cache holds, from vLLM's own metrics; None where they do not tell."""
+    info = _CACHE_CONFIG.search(metrics)
+    if info is None:
+        return None
+    labels = dict(_LABEL.findall(info[1]))
+    blocks, size = labels.get("num_gpu_blocks", ""), labels.get("block_size", "")
+    return int(blocks) * int(size) if blocks.isdigit() and size.isdigit() else None
 
 
 def _served(answer: httpx.Response, worker: Worker) -> tuple[ServedModel, ...]:

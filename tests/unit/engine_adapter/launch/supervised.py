@@ -49,7 +49,7 @@ class Teller:
         tell(phase=phase)
 
 
-def front() -> None:
+def front(_number: int) -> None:
     """Runs until SIGTERM, then drains for a moment."""
     stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
@@ -58,6 +58,7 @@ def front() -> None:
         signal.pause()
     time.sleep(0.2)
     tell(front_drained=os.getpid())
+    time.sleep(0.5)  # the test looks now; the workers are told to end when this process has
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ import structlog.testing
 from engine_adapter.api import WorkerInfo, write_fleet
 from gateway.relay.breaker import Breakers
 from gateway.relay.membership import Membership
-from gateway.relay.prober import Prober
+from gateway.relay.prober import Prober, cache_tokens
 from gateway.relay.settings import HealthChecks
 from gateway.relay.worker_health import FAST_FOR, FAST_INTERVAL, ServedModel, WorkerHealth
 from gateway.routing.fleet import Fleet, Worker
@@ -327,3 +327,13 @@ def test_a_worker_that_stays_down_is_probed_less() -> None:
     assert health.pause(2.0, 10.0) == FAST_INTERVAL
     assert health.pause(2.0, 10.0 + FAST_FOR) == 2.0
     assert health.pause(0.1, 10.0) == 0.1
+
+
+def test_cache_size_is_read_from_vllms_metrics() -> None:
+    text = (
+        "# TYPE vllm:cache_config_info gauge\n"
+        'vllm:cache_config_info{block_size="32",engine="0",num_gpu_blocks="1200",sliding_window="None"} 1.0\n'
+    )
+    assert cache_tokens(text) == 38_400
+    assert cache_tokens(text.replace('"1200"', '"None"')) is None
+    assert cache_tokens("") is None
