@@ -173,7 +173,7 @@ def test_a_worker_that_never_starts_is_given_up_with_its_reason(start: Start) ->
 
 
 def test_a_silent_worker_is_replaced(start: Start) -> None:
-    supervised = start("mute", settings={"probe_timeout": 0.1, "unresponsive_seconds": 0.5})
+    supervised = start("mute", settings={"probe_timeout": 0.5, "unresponsive_seconds": 1.5})
     supervised.wait_for_state("ready")
     assert "answered no health probe" in supervised.wait_for_state("backoff")["message"]
     assert supervised.wait_for_state("ready")["generation"] == 1
