@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -17,6 +18,9 @@ from engine_adapter.demo.train import Trainer, TrainSettings, initial_model
 _LESSONS: Mapping[str, Sequence[Lesson]] = MappingProxyType(
     {"base": LESSONS, "draft": DRAFT_LESSONS, "clerk": CLERK_LESSONS, "teller": TELLER_LESSONS}
 )
+
+_TUNING_RATE = 0.3
+"""Rates of siblings relative to those of a model that starts from nothing."""
 
 
 def trainer_for(
@@ -35,6 +39,11 @@ def trainer_for(
     if parent is not None or member.parent is not None:
         start = parent if parent is not None else folder(member.parent or "base")
         model = load_model(start).train()
+        settings = replace(
+            settings,
+            matrix_rate=settings.matrix_rate * _TUNING_RATE,
+            vector_rate=settings.vector_rate * _TUNING_RATE,
+        )
     else:
         shape = LlamaShape(
             tokenizer.get_vocab_size(),
