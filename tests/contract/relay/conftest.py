@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -145,12 +145,42 @@ class RawClient:
         self.writer.transport.abort()
 
 
+class Server(uvicorn.Server):
+    """uvicorn's server, told by an event to stop instead of looking ten times a second."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._told = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self._told.wait()
+
+    def stop(self) -> None:
+        self.should_exit = True
+        self._told.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.server_state.connections or self.server_state.tasks:
+            await super().shutdown(sockets)
+            return
+        for server in self.servers:
+            server.close()
+            await server.wait_closed()
+        for listener in sockets or ():
+            listener.close()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
 @dataclass
 class Gateway:
     relay: Relay
     fleet: Fleet
     port: int
-    server: uvicorn.Server
+    server: Server
     serving: asyncio.Task[None]
     connections: list[RawClient] = field(default_factory=list)
     records: list[AccessRecord] = field(default_factory=list)
@@ -209,7 +239,11 @@ class Gateway:
                 await client.writer.wait_closed()
             except OSError:
                 continue
-        self.server.should_exit = True
+        for _ in range(20):  # the shutdown of uvicorn looks for open connections ten times a second only
+            if not self.server.server_state.connections:
+                break
+            await asyncio.sleep(0.001)
+        self.server.stop()
         await self.serving
         await self.relay.stop()
 
@@ -279,8 +313,7 @@ async def start_gateway() -> AsyncIterator[StartGateway]:
             lifespan="off",
             timeout_graceful_shutdown=2,
         )
-        server = uvicorn.Server(config)
-        server.capture_signals = _NoSignals  # type: ignore[method-assign]
+        server = Server(config)
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
         serving = asyncio.get_running_loop().create_task(server.serve([listener]))
@@ -293,11 +326,6 @@ async def start_gateway() -> AsyncIterator[StartGateway]:
     for gateway in started:
         await gateway.stop()
         gateway.assert_nothing_is_counted()
-
-
-class _NoSignals:
-    def __enter__(self) -> None: ...
-    def __exit__(self, *_: object) -> None: ...
 
 
 StartEngine = Callable[..., Awaitable[FakeEngine]]

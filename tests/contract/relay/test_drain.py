@@ -29,7 +29,7 @@ STREAM = post_bytes(CHAT | {"stream": True})
 async def stopping(gateway: Gateway) -> list[asyncio.Task[None]]:
     """Begin what SIGTERM begins: drain, and no new connections."""
     drain = gateway.relay.loop.create_task(gateway.relay.drain())
-    gateway.server.should_exit = True
+    gateway.server.stop()
     await until(lambda: gateway.relay.draining)
     return [drain, gateway.serving]
 
