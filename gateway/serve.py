@@ -11,7 +11,7 @@ import contextlib
 import gc
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import structlog
@@ -35,6 +35,7 @@ from gateway.routing.peer_sockets import PeerSettings, PeerSockets
 from gateway.routing.peers import PeerExchange
 from gateway.routing.router import Router
 from gateway.settings import Settings
+from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.log import access_log, configure_logging
 from gateway.telemetry.metrics import Exposition
 from gateway.telemetry.processes import ProcessFiles
@@ -42,8 +43,6 @@ from gateway.telemetry.snapshot import Sources, take
 from gateway.telemetry.traces import Traces, TracingUnavailableError
 
 log = structlog.get_logger(__name__)
-
-Record = Callable[[AccessRecord], None]
 
 _IDLE_SWEEP_SECONDS = 1.0
 _FIRST_ROUND_SECONDS = 0.5
@@ -104,16 +103,16 @@ def _traces(settings: Settings) -> Traces | None:
         raise StartupError(str(error)) from error
 
 
-def _all_of(writers: list[Record]) -> Record | None:
-    """One function that calls all of them; None if there are none."""
-    if len(writers) < 2:
-        return writers[0] if writers else None
+def _observers(requests: AccessLog | None, traces: Traces | None) -> Observers:
+    if traces is None:
+        return Observers() if requests is None else Observers(requests.write, requests.wants)
 
     def write(record: AccessRecord) -> None:
-        for writer in writers:
-            writer(record)
+        traces.write(record)
+        if requests is not None and requests.wants(record.status, record.end):
+            requests.write(record)
 
-    return write
+    return Observers(write, child_traceparent=traces.child_traceparent)
 
 
 async def _serve(
@@ -136,10 +135,7 @@ async def _serve(
     )
     numbers = ProcessFiles(run_directory if settings.listen.processes > 1 else None, lambda: take(sources))
     traces = _traces(settings)
-    observers = Observers(
-        record=_all_of([o.write for o in (requests, traces) if o is not None]),
-        child_traceparent=traces.child_traceparent if traces is not None else None,
-    )
+    observers = _observers(requests, traces)
     relay = Relay(settings.relay, fleet, router, breakers, accounting, keys, observers)
     context = GatewayContext(
         membership=membership,

@@ -103,7 +103,6 @@ def _vllm_command(
         "--block-size": str(settings.block_size),
         "--prefix-caching-hash-algo": "sha256_cbor",
         "--enable-prompt-tokens-details": None,
-        "--enable-request-id-headers": None,
         "--disable-uvicorn-access-log": None,
         **dict(model.flags),
     }

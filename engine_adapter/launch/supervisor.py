@@ -70,10 +70,10 @@ class _Front:
 
 
 class Supervisor:
-    """Runs `plans` as workers and `fronts` copies of `run_front`, which is told its number, and tells the fleet file about the workers.
+    """Runs `plans` as workers and `fronts` copies of `run_front`; tells the fleet file about the workers.
 
-    `elsewhere` are workers that somebody else runs: they are listed, not watched. Without a `fleet_file` of
-    ours somebody else keeps that too.
+    `run_front` is given its number. `elsewhere` are workers that somebody else runs: they are listed, not
+    watched. Without a `fleet_file` of ours somebody else keeps that too.
     """
 
     def __init__(

@@ -28,7 +28,6 @@ FLAGS = (
     "--block-size",
     "--prefix-caching-hash-algo",
     "--enable-prompt-tokens-details",
-    "--enable-request-id-headers",
     "--disable-uvicorn-access-log",
     "--max-model-len",
     "--enforce-eager",

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from gateway.relay.exchange import Exchange
 
 
+_BLAMED = frozenset((502, 503, 504))
+"""Statuses that say that the worker cannot serve. A 500 may be this one request's doing: a poisonous request
+must not shut its worker out."""
+
+
 class Attempt:
     """Owns a place at the worker (the assignment) and a connection until `close` or the hand-over.
 
@@ -107,7 +112,7 @@ class Attempt:
     def on_head(self, head: ResponseHead) -> None:
         self.head = head
         if self._trial is not None:
-            if head.status < 500:
+            if head.status not in _BLAMED:
                 self.breaker.succeeded(self._trial)
             else:
                 self.breaker.failed(self.exchange.relay.now(), self._trial)
@@ -117,6 +122,14 @@ class Attempt:
     def on_events(self, framed: bytes) -> None:
         self.exchange.answer_with(self)
         self.exchange.on_events(framed)
+
+    def on_last_events(self, framed: bytes) -> None:
+        self.exchange.answer_with(self)
+        self.exchange.on_last_events(framed)
+
+    def on_whole(self, payload: bytes) -> None:
+        self.exchange.answer_with(self)
+        self.exchange.on_whole(payload)
 
     def on_body(self, payload: bytes) -> None:
         self.exchange.answer_with(self)

@@ -87,6 +87,7 @@ class Client(Protocol):
 
 class Exchange:
     __slots__ = (
+        "_closing",
         "_dechunk",
         "_first",
         "_framing",
@@ -113,6 +114,7 @@ class Exchange:
         "queued_at",
         "relay",
         "response_bytes",
+        "route_seconds",
         "stalled_since",
         "started",
         "state",
@@ -133,6 +135,7 @@ class Exchange:
         self.queued_at = 0.0
         self.queue_seconds = 0.0
         self.connect_seconds = 0.0
+        self.route_seconds = 0.0
         self.last_activity = now
         """When the last piece came from the worker."""
         self.last_ping = 0.0
@@ -149,6 +152,8 @@ class Exchange:
         self._first = 0.0
         self._prefix = b""
         """The answer's head until something follows it."""
+        self._closing = False
+        """The end is known to follow: what is written waits for it."""
         self._plain = False
         """Events are written as they are: the head is out and the client speaks HTTP/1.1."""
         self._last = b""
@@ -190,7 +195,9 @@ class Exchange:
             return
         self._to(ROUTED)
         self.attempts += 1
-        self.attempt = attempt = Attempt(self, assignment, now)
+        routed = relay.now()
+        self.route_seconds += routed - now
+        self.attempt = attempt = Attempt(self, assignment, routed)
         attempt.start()
 
     def _nobody(self, error: NoWorkerError) -> None:
@@ -376,8 +383,9 @@ class Exchange:
         """W3C Server-Timing, in milliseconds."""
         attempt = self.attempt
         assert attempt is not None
-        return b"queue;dur=%.1f, connect;dur=%.1f, first_byte;dur=%.1f" % (
+        return b"queue;dur=%.1f, route;dur=%.2f, connect;dur=%.1f, first_byte;dur=%.1f" % (
             self.queue_seconds * 1e3,
+            self.route_seconds * 1e3,
             self.connect_seconds * 1e3,
             (now - attempt.sent_at) * 1e3,
         )
@@ -408,7 +416,21 @@ class Exchange:
             self.client.write(framed)
         else:
             self._write(framed if self._dechunk is None else self._dechunk.feed(framed))
-            self._plain = self._dechunk is None
+            self._plain = self._dechunk is None and not self._closing
+
+    def on_last_events(self, framed: bytes) -> None:
+        """Kept back, to be written with the end of the body in one system call."""
+        self._plain = False
+        self._closing = True
+        self.on_events(framed)
+
+    def on_whole(self, payload: bytes) -> None:
+        winner = self._winner
+        assert winner is not None
+        self.response_bytes = len(payload)
+        self._last = payload
+        self.client.write(self._prefix + payload)
+        self._end("ok" if self.status < 500 else "worker_error")
 
     def on_body(self, payload: bytes) -> None:
         self.last_activity = self.relay.now()
@@ -428,7 +450,10 @@ class Exchange:
     def _write(self, data: bytes) -> None:
         if self._prefix:
             data, self._prefix = self._prefix + data, b""
-        self.client.write(data)
+        if self._closing:
+            self._prefix = data
+        else:
+            self.client.write(data)
 
     def on_end(self) -> None:
         winner = self._winner
@@ -445,10 +470,15 @@ class Exchange:
             end = "worker_error" if has_error(tail) else "ok"
         else:
             end = "ok" if winner.head.status < 500 else "worker_error"
+        self._closing = False
         if self._framing is Framing.CHUNKED and self._dechunk is None:
             self._write(LAST_CHUNK)
         elif self._prefix:
             self._write(b"")
+        self._end(end)
+
+    def _end(self, end: str) -> None:
+        """Everything was written."""
         self._release_connection()
         keep_alive = self.client.keep_alive
         self._done(end, "ok" if end == "ok" else "failed")
@@ -498,6 +528,7 @@ class Exchange:
         """The answer cannot be completed after it began."""
         winner = self._winner
         assert winner is not None and winner.head is not None
+        self._closing = False
         if winner.head.events:
             event = error_event(self.call.family, error, self._last)
             self._write(event if self._dechunk is not None else chunk(event) + LAST_CHUNK)
@@ -554,7 +585,7 @@ class Exchange:
         ttft = self._first - self.started if self._first else 0.0
         if worker:
             self._account(worker, end, ttft, now, usage)
-        if relay.record is not None:
+        if relay.record is not None and (relay.wants is None or relay.wants(self.status, end)):
             self._record(end, worker, ttft, now, usage)
         # An attempt knows its exchange: without this circle both are gone as soon as nobody needs them.
         self.attempt = self.hedge = self._winner = None

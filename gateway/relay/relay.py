@@ -34,7 +34,9 @@ class Observers:
     """Who else wants to know; None costs nothing."""
 
     record: Callable[[AccessRecord], None] | None = None
-    """Called once per finished call."""
+    """Called once per finished call, if `wants` says so."""
+    wants: Callable[[int, str], bool] | None = None
+    """Is the record of a call with this status and end worth making? None: of every call."""
     child_traceparent: Callable[[str | None], str] | None = None
     """Makes the trace context that goes to the worker."""
 
@@ -70,6 +72,7 @@ class Relay:
         self.breakers = breakers
         self.accounting = accounting
         self.record = observers.record
+        self.wants = observers.wants
         self._child_traceparent = observers.child_traceparent
         self.admitter = Admitter(settings, keys, self._only_model)
         self.pool = Pool(loop, settings.limits.event_bytes)
@@ -146,9 +149,15 @@ class Relay:
             exchange.place_offered()
 
     def is_full(self, model: str, exclude: frozenset[str]) -> bool:
-        """Is some healthy worker for `model` only too busy, so that waiting makes sense?"""
+        """Is some healthy worker for `model` only too busy, so that waiting makes sense?
+
+        One whose half-open breaker has its trial out counts: that is decided in a moment.
+        """
         return any(
-            model in w.models and w.health == "ready" and w.breaker != "open" and w.id not in exclude
+            model in w.models
+            and w.health == "ready"
+            and w.id not in exclude
+            and (w.breaker != "open" or self.breakers.of(w).state == "trial")
             for w in self.fleet
         )
 

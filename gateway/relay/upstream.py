@@ -55,8 +55,14 @@ class Receiver(Protocol):
     def on_events(self, framed: bytes) -> None:
         """Whole events, as HTTP/1.1 chunks."""
 
+    def on_last_events(self, framed: bytes) -> None:
+        """As `on_events`; `on_end` follows at once."""
+
     def on_body(self, payload: bytes) -> None:
         """Bytes of a body that is no event stream, without framing."""
+
+    def on_whole(self, payload: bytes) -> None:
+        """The whole body of an answer that came in one read; neither `on_body` nor `on_end` follows."""
 
     def on_unfinished(self, payload: bytes) -> None:
         """Bytes of an event that the end of its stream cut off; `on_end` follows."""
@@ -245,7 +251,8 @@ class UpstreamConnection(asyncio.Protocol):
             # Bytes that nobody asked for: the connection cannot be trusted with another request.
             self.abandon()
             return
-        if self._framing is None:
+        begins = self._framing is None
+        if begins:
             rest = self._read_head(data)
             if rest is None or self.receiver is None:
                 return
@@ -254,13 +261,20 @@ class UpstreamConnection(asyncio.Protocol):
         if framing is Framing.CHUNKED:
             chunks = self._chunks
             assert chunks is not None
-            self._deliver(chunks.feed(data))
+            payload = chunks.feed(data)
             if chunks.done:
                 self.alive = self.alive and not chunks.excess
+                self._deliver(payload, last=True)
                 self._finish()
             else:
+                self._deliver(payload)
                 self._fast = self._splitter is not None and not self._splitter.held and chunks.at_boundary
         elif framing is Framing.LENGTH:
+            if begins and self._splitter is None and len(data) == self._remaining:
+                receiver, self.receiver = self.receiver, None
+                self._reset()
+                receiver.on_whole(data)
+                return
             excess = len(data) - self._remaining
             if excess > 0:
                 data = data[: self._remaining]
@@ -302,7 +316,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.receiver.on_head(head)  # type: ignore[union-attr]
         return data
 
-    def _deliver(self, payload: bytes) -> None:
+    def _deliver(self, payload: bytes, *, last: bool = False) -> None:
         if not payload:
             return
         receiver = self.receiver
@@ -311,7 +325,10 @@ class UpstreamConnection(asyncio.Protocol):
         if splitter is None:
             receiver.on_body(payload)
         elif events := splitter.feed(payload):
-            receiver.on_events(chunk(events))
+            if last:
+                receiver.on_last_events(chunk(events))
+            else:
+                receiver.on_events(chunk(events))
 
     def _finish(self) -> None:
         """The answer is complete, unless delivering its last piece made the receiver abandon it."""

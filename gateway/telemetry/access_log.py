@@ -26,29 +26,49 @@ Render = Callable[[AccessRecord], bytes]
 class AccessLog:
     """`write` costs a list append. `run` is its timer; `close` writes what is left.
 
-    Of good requests only `share` are kept, evenly spread; failed ones always are. When more than `limit`
-    records wait, new ones are dropped and counted.
+    Every failed request is logged. Of good ones at most `share`, evenly spread, and at most `per_second`:
+    under load a log of everything would cost more than the requests. `wants` counts what it lets out.
     """
 
-    __slots__ = ("_credit", "_limit", "_records", "_render", "_share", "_stream", "dropped")
+    __slots__ = ("_credit", "_left", "_limit", "_per_write", "_records", "_render", "_share", "_stream",
+                 "dropped", "skipped")  # fmt: skip
 
-    def __init__(self, stream: BinaryIO, render: Render, *, share: float = 1.0, limit: int = 20_000) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        render: Render,
+        *,
+        share: float = 1.0,
+        per_second: float = 200.0,
+        limit: int = 20_000,
+    ) -> None:
         self._stream = stream
         self._render = render
         self._share = share
         self._credit = 0.0
+        self._per_write = self._left = max(1, round(per_second * WRITE_INTERVAL))
         self._limit = limit
         self._records: list[AccessRecord] = []
         self.dropped = 0
         """Records that found the list full."""
+        self.skipped = 0
+        """Good requests that were not logged, because of `share` or `per_second`."""
+
+    def wants(self, status: int, end: str) -> bool:
+        """Is a request that ended so to be logged? Asked once per request, before its record is made."""
+        if status >= 400 or end != "ok":
+            return True
+        self._credit += self._share
+        if self._credit < 1.0 or self._left <= 0:
+            self._credit = min(self._credit, 1.0)
+            self.skipped += 1
+            return False
+        self._credit -= 1.0
+        self._left -= 1
+        return True
 
     def write(self, record: AccessRecord) -> None:
-        """Take a finished request's record."""
-        if self._share < 1.0 and record.status < 400 and record.end == "ok":
-            self._credit += self._share
-            if self._credit < 1.0:
-                return
-            self._credit -= 1.0
+        """Take a finished request's record, if there is room."""
         if len(self._records) >= self._limit:
             self.dropped += 1
             return
@@ -63,6 +83,7 @@ class AccessLog:
     async def flush(self) -> None:
         """Write what has gathered, without holding the event loop for long: a full pipe may block."""
         records, self._records = self._records, []
+        self._left = self._per_write
         if not records:
             return
         lines: list[bytes] = []

@@ -65,7 +65,12 @@ def access_log(settings: TelemetrySettings, stream: TextIO = sys.stderr) -> Acce
     if not settings.access_log or settings.log_level not in ("debug", "info"):
         return None
     render = json_line if _is_json(settings, stream) else console_line
-    return AccessLog(stream.buffer, render, share=settings.access_log_share)
+    return AccessLog(
+        stream.buffer,
+        render,
+        share=settings.access_log_share,
+        per_second=settings.access_log_per_second,
+    )
 
 
 def _is_json(settings: TelemetrySettings, stream: TextIO) -> bool:

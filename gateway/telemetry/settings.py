@@ -20,6 +20,8 @@ class TelemetrySettings:
     access_log: bool = True
     access_log_share: float = 1.0
     """Share of the good requests (status < 400, ended well) that are logged; all others always are."""
+    access_log_per_second: float = 200.0
+    """Good requests that a process logs per second at most; failed ones always are."""
     metrics_need_key: bool = False
     """Ask for an API key at `/metrics` too, where keys are asked for at all."""
     otlp_endpoint: str | None = None

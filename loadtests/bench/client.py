@@ -48,8 +48,7 @@ class Connection(asyncio.Protocol):
 
     def request(self, payload: bytes) -> asyncio.Future[Answer]:
         self._answer = asyncio.get_running_loop().create_future()
-        self._head = b""
-        self._body: list[bytes] = []
+        self._head = self._tail = b""
         self._length = -1
         self._received = 0
         self._first = 0.0
@@ -79,7 +78,8 @@ class Connection(asyncio.Protocol):
                 self._stamps.append(now)
                 self._events += data.count(b"data: {")
         chunked = b"\r\ntransfer-encoding: chunked\r\n" in self._head
-        done = data.endswith(b"\r\n0\r\n\r\n") if chunked else self._received >= self._length
+        self._tail = (self._tail + data)[-7:]
+        done = self._tail == b"\r\n0\r\n\r\n" if chunked else self._received >= self._length
         if done and self._answer is not None and not self._answer.done():
             ok = self._head.startswith(b"http/1.1 200 ")
             start = self._start

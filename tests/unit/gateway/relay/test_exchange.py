@@ -96,7 +96,10 @@ async def test_a_stream_from_admission_to_its_end(surround: Surround) -> None:
     connection.data_received(chunked(EVENT))
     assert exchange.state is ANSWERING
     assert client.status == 200
-    assert b"server-timing: queue;dur=0.0, connect;dur=200.0, first_byte;dur=300.0\r\n" in client.written
+    assert (
+        b"server-timing: queue;dur=0.0, route;dur=0.00, connect;dur=200.0, first_byte;dur=300.0\r\n"
+        in client.written
+    )
     assert b"x-sluice-worker: w0\r\nx-sluice-route: test\r\n" in client.written
     connection.data_received(chunked(EVENT) + chunked(DONE_EVENT) + LAST_CHUNK)
     assert exchange.state is DONE

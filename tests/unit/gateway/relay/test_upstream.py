@@ -45,8 +45,15 @@ class Taker:
         assert payload.endswith((b"\n\n", b"\n\r\n")), "chunks must be whole events"
         self.events.append(payload)
 
+    def on_last_events(self, framed: bytes) -> None:
+        self.on_events(framed)
+
     def on_body(self, payload: bytes) -> None:
         self.body += payload
+
+    def on_whole(self, payload: bytes) -> None:
+        self.on_body(payload)
+        self.on_end()
 
     def on_unfinished(self, payload: bytes) -> None:
         self.unfinished += payload

@@ -70,20 +70,26 @@ def test_closing_writes_the_rest() -> None:
 
 @pytest.mark.parametrize(("share", "kept"), [(1.0, 100), (0.25, 25), (0.1, 10), (0.0, 0)])
 def test_good_requests_are_sampled_evenly(share: float, kept: int) -> None:
-    access, stream = log(share=share)
-    for _ in range(100):
-        access.write(GOOD)
-    access.close()
-    assert len(ids(stream)) == pytest.approx(kept, abs=1)
+    access, _ = log(share=share, per_second=10_000)
+    wanted = sum(access.wants(200, "ok") for _ in range(100))
+    assert wanted == pytest.approx(kept, abs=1)
+    assert access.skipped == 100 - wanted
+
+
+async def test_under_load_only_so_many_good_requests_are_logged() -> None:
+    access, _ = log(per_second=20)
+    assert sum(access.wants(200, "ok") for _ in range(1000)) == 10
+    access.write(GOOD)
+    await access.flush()
+    assert sum(access.wants(200, "ok") for _ in range(1000)) == 10
 
 
 def test_failures_are_never_sampled_away() -> None:
-    access, stream = log(share=0.0)
-    access.write(GOOD)
-    access.write(REFUSED)
-    access.write(replace(GOOD, request_id="broken", end="worker_gone"))
-    access.close()
-    assert ids(stream) == ["req-2", "broken"]
+    access, _ = log(share=0.0, per_second=1)
+    for _ in range(100):
+        assert access.wants(503, "refused")
+        assert access.wants(200, "worker_gone")
+        assert not access.wants(200, "ok")
 
 
 def test_a_full_list_drops_and_counts() -> None:
