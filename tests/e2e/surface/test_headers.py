@@ -44,7 +44,7 @@ def test_the_worker_the_reason_and_the_times_are_named(sluice: Any, model: str, 
     assert answer.headers["x-sluice-worker"] in workers
     assert answer.headers["x-sluice-route"].startswith("ttft:")
     times = dict(part.strip().split(";dur=") for part in answer.headers["server-timing"].split(","))
-    assert times.keys() == {"queue", "connect", "first_byte"}
+    assert times.keys() == {"queue", "route", "connect", "first_byte"}
     assert float(times["first_byte"]) >= 0
 
 
