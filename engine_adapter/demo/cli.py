@@ -105,13 +105,20 @@ def evaluate(
     kv: Annotated[
         str | None, typer.Option(help="Compare a KV source, package.module:function, with full prefill.")
     ] = None,
+    draft: Annotated[
+        str | None, typer.Option(help="Measure how many tokens of the replies this model foresees.")
+    ] = None,
+    stories: Annotated[
+        int, typer.Option(help="Measure the perplexity of this many half-told documents.")
+    ] = 0,
     out: Annotated[Path | None, typer.Option("--json", help="Write the scores to this file.")] = None,
 ) -> None:
     """Measure accuracy per task and context length, and what another way to obtain the KV changes."""
     from engine_adapter.demo.answerers import OpenAIAnswerer, in_process
     from engine_adapter.demo.bench import cases as make_cases
     from engine_adapter.demo.bench import known_tasks, measure, table
-    from engine_adapter.demo.tokenizer import load_tokenizer
+    from engine_adapter.demo.chat import END
+    from engine_adapter.demo.tokenizer import load_tokenizer, special_id
 
     if wording not in {"seen", "unseen"}:
         raise typer.BadParameter(f"{wording!r} is neither 'seen' nor 'unseen'", param_hint="--wording")
@@ -132,16 +139,25 @@ def evaluate(
             typer.echo(json.dumps(scores[-1].record()))
     typer.echo("\n" + table(scores))
     result: dict[str, object] = {"model": model, "wording": wording, "scores": [s.record() for s in scores]}
-    if kv is not None:
+    if kv is not None or draft is not None or stories:
         from engine_adapter.demo.checkpoint import load_model
-        from engine_adapter.demo.fidelity import compare, source
-        from engine_adapter.demo.stories import examples
+        from engine_adapter.demo.fidelity import compare, foreseen, perplexity, source
+        from engine_adapter.demo.stories import continuations, examples
 
-        fidelity = compare(
-            load_model(path), source(kv), examples(encoder, number=cases, length=wanted[0], seed=seed)
+        loaded = load_model(path)
+        asked = examples(encoder, number=cases, length=wanted[0], seed=seed)
+        if kv is not None:
+            result["kv"] = {"source": kv, **compare(loaded, source(kv), asked).record()}
+        if draft is not None:
+            end = special_id(encoder, END)
+            right, of = foreseen(loaded, load_model(_model_folder(draft)), [p for p, _ in asked], end=end)
+            result["draft"] = {"model": draft, "foreseen": right, "of": of}
+        if stories:
+            told = continuations(encoder, number=stories, length=wanted[0], seed=seed)
+            result["perplexity"] = round(perplexity(loaded, told), 3)
+        typer.echo(
+            json.dumps({name: result[name] for name in ("kv", "draft", "perplexity") if name in result})
         )
-        result["kv"] = {"source": kv, **fidelity.record()}
-        typer.echo(f"{kv}: {fidelity}")
     if out is not None:
         out.write_text(json.dumps(result, indent=2) + "\n")
 

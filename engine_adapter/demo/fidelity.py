@@ -71,3 +71,33 @@ def compare(
     if not tokens:
         return Fidelity(0, math.nan, math.nan, math.nan, math.nan)
     return Fidelity(tokens, nll_full / tokens, nll_other / tokens, divergence / tokens, same / tokens)
+
+
+def perplexity(model: Llama, examples: Sequence[tuple[Sequence[int], Sequence[int]]]) -> float:
+    """Exponential of the mean negative log-likelihood of the continuations after full prefill."""
+    from engine_adapter.demo.generate import continuation_scores, prefill
+
+    total, tokens = 0.0, 0
+    for prompt, continuation in examples:
+        scores = continuation_scores(model, prompt, continuation, prefill(model, prompt[:-1]))
+        total -= float(scores[range(len(continuation)), list(continuation)].sum())
+        tokens += len(continuation)
+    return math.exp(total / tokens) if tokens else math.nan
+
+
+def foreseen(
+    model: Llama, draft: Llama, prompts: Sequence[Sequence[int]], *, end: int, limit: int = 64
+) -> tuple[int, int]:
+    """How many tokens of a model's greedy replies a draft model ranks first, and of how many.
+
+    This is the acceptance rate of the first proposed token in greedy speculative decoding.
+    """
+    from engine_adapter.demo.generate import continuation_scores, greedy, prefill
+
+    right, of = 0, 0
+    for prompt in prompts:
+        reply = [*greedy(model, prompt, end=end, limit=limit), end]
+        guesses = continuation_scores(draft, prompt, reply, prefill(draft, prompt[:-1])).argmax(-1)
+        right += sum(int(guess) == token for guess, token in zip(guesses, reply, strict=True))
+        of += len(reply)
+    return right, of

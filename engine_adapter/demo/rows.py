@@ -257,12 +257,12 @@ ALL_TASKS: Mapping[str, float] = MappingProxyType(
     {
         **dict.fromkeys(TASKS, 1.0),
         "one_hop": 2.0,
-        "brief": 3.0,
+        "brief": 2.0,
         "inverse": 1.5,
         "latest": 2.0,
         "compare": 4.0,
-        "not_stated": 2.0,
-        "yes_no": 2.0,
+        "not_stated": 4.0,
+        "yes_no": 4.0,
         "json": 2.5,
     }
 )

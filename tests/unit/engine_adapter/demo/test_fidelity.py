@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from engine_adapter.demo.checkpoint import load_model  # noqa: E402
 from engine_adapter.demo.family import MODELS  # noqa: E402
-from engine_adapter.demo.fidelity import compare, source  # noqa: E402
+from engine_adapter.demo.fidelity import compare, foreseen, perplexity, source  # noqa: E402
 from engine_adapter.demo.generate import prefill  # noqa: E402
 from engine_adapter.demo.model import LayerCache, Llama  # noqa: E402
 from engine_adapter.demo.stories import continuations, examples  # noqa: E402
@@ -55,3 +55,16 @@ def test_a_source_is_named_with_a_colon() -> None:
 def test_no_examples_no_numbers() -> None:
     model = load_model(MODELS / "base")
     assert compare(model, prefill, []).tokens == 0
+
+
+def test_a_model_foresees_itself() -> None:
+    model, tokenizer = load_model(MODELS / "base"), load_tokenizer(MODELS / "base")
+    prompts = [prompt for prompt, _ in examples(tokenizer, number=3, length=150)]
+    right, of = foreseen(model, model, prompts, end=tokenizer.token_to_id("<|end|>"), limit=12)
+    assert right == of > 3
+
+
+def test_perplexity_of_a_trained_model_is_far_below_chance() -> None:
+    model, tokenizer = load_model(MODELS / "base"), load_tokenizer(MODELS / "base")
+    assert 1.0 < perplexity(model, continuations(tokenizer, number=2, length=200)) < 200.0
+    assert perplexity(model, []) != perplexity(model, [])
