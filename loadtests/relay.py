@@ -3,13 +3,14 @@
 The gateway runs on one core; the engines and the client share another. What travels between machines is the
 gateway's own CPU time (user and system, its whole process tree) per request and per relayed event; latencies
 only compare inside one run. Sluice runs with its defaults on: API-key check among 1,000 keys, routing over
-four workers, metrics, request ids, access log. nginx proxies to one engine, with keep-alive and no log.
+four workers, metrics, request ids, access log. nginx balances over the same four, with keep-alive and no log.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import shutil
 import socket
 import subprocess
@@ -80,15 +81,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def nginx(folder: Path, engine: int) -> Subject:
+def nginx(folder: Path, engines: list[int]) -> Subject:
     port = free_port()
+    servers = " ".join(f"server 127.0.0.1:{engine};" for engine in engines)
     config = folder / "nginx.conf"
     config.write_text(
         f"""worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log stderr;
 events {{ worker_connections 16384; }}
 http {{ access_log off; keepalive_requests 100000000; client_max_body_size 0;
   client_body_temp_path {folder}; proxy_temp_path {folder};
-  upstream engine {{ server 127.0.0.1:{engine}; keepalive 256; keepalive_requests 100000000; }}
+  upstream engine {{ {servers} keepalive 256; keepalive_requests 100000000; }}
   server {{ listen 127.0.0.1:{port} backlog=8192;
     location / {{ proxy_pass http://engine; proxy_http_version 1.1; proxy_set_header Connection "";
       proxy_buffering off; proxy_read_timeout 600s; }} }} }}
@@ -112,6 +114,14 @@ def sluice(folder: Path, engines: list[int]) -> Subject:
     for engine in engines:
         command += ["--worker-url", f"http://127.0.0.1:{engine}"]
     return Subject("sluice", port, secret, command, folder)
+
+
+def peer(folder: Path, name: str, command: str, engines: list[int]) -> Subject:
+    """Another gateway: `command` with {port}, {engines} (URLs) and {spare} (a free port) filled in."""
+    port = free_port()
+    urls = " ".join(f"http://127.0.0.1:{engine}" for engine in engines)
+    words = shlex.split(command.format(port=port, engines=urls, spare=free_port()))
+    return Subject(name, port, "", words, folder)
 
 
 @contextmanager
@@ -186,7 +196,8 @@ def idle_streams(folder: Path, count: int) -> dict[str, float]:
 
 
 def table(subjects: list[Subject], direct: dict[str, dict[str, Any]]) -> str:
-    lines = ["| load | figure | direct | " + " | ".join(s.name for s in subjects) + " | ratio |"]
+    names = " | ".join(s.name for s in subjects)
+    lines = [f"| load | figure | direct | {names} | {subjects[-1].name} / {subjects[0].name} |"]
     lines.append("|---|---|---|" + "---|" * (len(subjects) + 1))
     figures = {
         False: ("cpu_us_per_request", "requests_per_s", "first_p50_ms", "first_p99_ms", "failed"),
@@ -200,8 +211,9 @@ def table(subjects: list[Subject], direct: dict[str, dict[str, Any]]) -> str:
             straight = direct.get(name, {}).get(figure)
             cells = [f"{v:.2f}" if isinstance(v, float) else str(v) for v in values]
             ratio = ""
-            if figure.startswith(("cpu", "requests")) and len(values) == 2 and all(values):
-                ratio = f"{values[1] / values[0]:.2f}"
+            first, ours = values[0], values[-1]
+            if figure.startswith(("cpu", "requests")) and first and ours and len(values) > 1:
+                ratio = f"{ours / first:.2f}"
             shown = (
                 f"{straight:.2f}"
                 if isinstance(straight, float)
@@ -226,14 +238,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="repeat, alternating, and keep the medians")
     parser.add_argument("--idle", type=int, default=0, help="also measure memory with so many silent streams")
     parser.add_argument("--json", type=Path, help="write all figures here")
+    parser.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        metavar="NAME=COMMAND",
+        help="another gateway beside; {port}, {engines} (URLs) and {spare} (a free port) are filled in",
+    )
     a = parser.parse_args()
     names = a.only.split(",")
+    peers = dict(one.split("=", 1) for one in a.peer)
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as temporary:
         folder = Path(temporary)
         rounds: list[tuple[list[Subject], dict[str, dict[str, Any]]]] = []
         for number in range(a.rounds):
             print(f"round {number + 1} of {a.rounds}", file=sys.stderr)
-            rounds.append(one_round(folder, names))
+            rounds.append(one_round(folder, names, peers))
         subjects, direct = medians(rounds)
         print(table(subjects, direct))
         report: dict[str, Any] = {"direct": direct, **{s.name: s.loads for s in subjects}}
@@ -247,7 +267,9 @@ def main() -> None:
             a.json.write_text(json.dumps(report, indent=1))
 
 
-def one_round(folder: Path, names: list[str]) -> tuple[list[Subject], dict[str, dict[str, Any]]]:
+def one_round(
+    folder: Path, names: list[str], peers: dict[str, str]
+) -> tuple[list[Subject], dict[str, dict[str, Any]]]:
     kept: dict[str, Subject] = {}
     direct: dict[str, dict[str, Any]] = {}
     for itl in sorted({LOADS[n].itl_ms for n in names}):
@@ -256,11 +278,12 @@ def one_round(folder: Path, names: list[str]) -> tuple[list[Subject], dict[str, 
             for name in group:
                 result = load(ports[0], "", LOADS[name].arguments)
                 direct[name] = {**asdict(result), "requests_per_s": result.requests_per_s}
-            for fresh in (nginx(folder, ports[0]), sluice(folder, ports)):
+            others = [peer(folder, name, command, ports) for name, command in peers.items()]
+            for fresh in (nginx(folder, ports), *others, sluice(folder, ports)):
                 subject = kept.setdefault(fresh.name, fresh)
                 subject.port, subject.key, subject.command = fresh.port, fresh.key, fresh.command
                 with running(subject) as process:
-                    time.sleep(1.0)
+                    time.sleep(2.0)
                     load(subject.port, subject.key, ("--connections", "8", "--seconds", "1.5"))
                     for name in group:
                         print(f"  {subject.name}: {LOADS[name].name}", file=sys.stderr)

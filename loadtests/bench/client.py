@@ -74,9 +74,9 @@ class Connection(asyncio.Protocol):
             if not self._first:
                 self._first = now
             self._received += len(data)
-            if b"data: {" in data:
+            if b"data:" in data:
                 self._stamps.append(now)
-                self._events += data.count(b"data: {")
+                self._events += data.count(b"data:")
         chunked = b"\r\ntransfer-encoding: chunked\r\n" in self._head
         self._tail = (self._tail + data)[-7:]
         done = self._tail == b"\r\n0\r\n\r\n" if chunked else self._received >= self._length

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 
 import uvloop
 
@@ -61,6 +62,8 @@ UNARY = _json(
 MODELS = _json(
     {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 1, "max_model_len": 32768}]}
 )
+_STREAMS = re.compile(rb'"stream": ?true')
+_MAX_TOKENS = re.compile(rb'"max_tokens": ?(\d+)')
 HEALTH = _json({"status": "ok"})
 
 
@@ -109,10 +112,10 @@ class Engine(asyncio.Protocol):
             self.transport.write(MODELS)
         elif not path.startswith(b"/v1/"):
             self.transport.write(HEALTH)
-        elif b'"stream": true' in body:
-            tokens = int(body.partition(b'"max_tokens": ')[2].partition(b",")[0] or b"16")
+        elif _STREAMS.search(body):
+            wanted = _MAX_TOKENS.search(body)
             self.transport.write(STREAM + TOKENS[0])
-            self._next(1, tokens, asyncio.get_running_loop().time())
+            self._next(1, int(wanted[1]) if wanted else 16, asyncio.get_running_loop().time())
         else:
             self.transport.write(UNARY)
 

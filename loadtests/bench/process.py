@@ -11,7 +11,6 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-_TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -32,8 +31,17 @@ class Process:
             )
 
     def cpu_seconds(self) -> float:
-        """User and system time spent so far, descendants included."""
-        return sum(sum(map(int, _stat(pid)[11:13])) for pid in self._tree()) / _TICKS
+        """User and system time spent so far, descendants included.
+
+        From the scheduler's nanoseconds: the kernel's user and system counters are sampled on its tick, and
+        a load that runs on timers keeps step with the tick.
+        """
+        nanoseconds = 0
+        for pid in self._tree():
+            with contextlib.suppress(OSError):
+                for task in os.listdir(f"/proc/{pid}/task"):
+                    nanoseconds += int(Path(f"/proc/{pid}/task/{task}/schedstat").read_text().split()[0])
+        return nanoseconds / 1e9
 
     def rss_mb(self) -> float:
         """Resident memory; pages shared between processes count in each."""
@@ -77,10 +85,3 @@ class Process:
             with contextlib.suppress(OSError):
                 for task in os.listdir(f"/proc/{pid}/task"):
                     todo += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
-
-
-def _stat(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ["0"] * 13
