@@ -86,7 +86,8 @@ class RowWriter:
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text without special tokens."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
 
     def pairs(self, rng: random.Random, length: int, words: int, pairs: int, twins: float = 0.0) -> Row:
         """Key-value pairs, then the same pairs in random order until the row is full: bare recall.
