@@ -45,11 +45,11 @@ lint: $(STAMPS)/dev ## ruff, mypy --strict, and who may import whom
 	$(BIN)/lint-imports
 
 .PHONY: unit
-unit: $(STAMPS)/dev ## Tests without an engine, under a minute
+unit: $(STAMPS)/dev $(STAMPS)/engine ## Tests that start no engine, under a minute
 	$(PYTEST) tests/unit -q -n auto -m "not vllm and not gpu and not slow"
 
 .PHONY: contract
-contract: $(STAMPS)/dev ## Every implementation of an interface against the same suite
+contract: $(STAMPS)/dev $(STAMPS)/engine ## Every implementation of an interface against the same suite
 	$(PYTEST) tests/contract -q -m "not vllm and not gpu"
 
 .PHONY: e2e

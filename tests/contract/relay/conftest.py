@@ -11,6 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -285,6 +286,7 @@ async def start_gateway() -> AsyncIterator[StartGateway]:
         keys: Any = None,
         models: tuple[str, ...] = ("fake",),
         policy: str | None = None,
+        tls: tuple[Path, Path] | None = None,
     ) -> Gateway:
         settings = settings or RelaySettings()
         fleet = Fleet()
@@ -312,6 +314,8 @@ async def start_gateway() -> AsyncIterator[StartGateway]:
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=2,
+            ssl_certfile=tls[0] if tls else None,
+            ssl_keyfile=tls[1] if tls else None,
         )
         server = Server(config)
         listener = socket.socket()
