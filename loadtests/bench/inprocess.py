@@ -1,9 +1,9 @@
 """Where the microseconds of the relay go, without sockets: `python -m loadtests.bench.inprocess`.
 
 Drives the real `Front`, `Exchange`, `Router` and `UpstreamConnection` with transports that do nothing, so
-that what is left is our own Python. Figures are of warm code in a tight loop; between system calls the same code
-takes two to three times as long. Times of a stage include the stages below it and a fifth of a microsecond
-for looking at the clock.
+that what is left is our own Python. Figures are of warm code in a tight loop; between system calls the same
+code takes two to three times as long. Times of a stage include the stages below it and a fifth of a
+microsecond for looking at the clock.
 """
 
 from __future__ import annotations
