@@ -30,6 +30,11 @@ class Process:
                 cwd=cwd,
             )
 
+    @property
+    def pid(self) -> int:
+        """Of the command itself: `taskset` becomes what it starts."""
+        return self._popen.pid
+
     def cpu_seconds(self) -> float:
         """User and system time spent so far, descendants included.
 
