@@ -57,7 +57,6 @@ class Progress:
     lesson: int = 0
     lesson_tokens: int = 0
     accuracy: float = 0.0
-    seconds: float = 0.0
 
 
 def initial_model(shape: LlamaShape, tokenizer: Tokenizer, seed: int) -> Llama:
