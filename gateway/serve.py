@@ -151,6 +151,7 @@ async def _serve(
         create_app(context),
         http=lambda **arguments: Front(relay, **arguments),  # type: ignore[arg-type]
         loop="none",
+        ws="none",
         lifespan="off",
         access_log=False,
         log_config=None,

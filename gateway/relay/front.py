@@ -1,7 +1,7 @@
 """One client connection: inference requests are relayed from here, every other request goes to FastAPI.
 
 A uvicorn HTTP protocol (`uvicorn.Config(http=...)`): what it does not take itself is left to the class that
-it extends, so control plane, WebSockets and TLS work as in any uvicorn server.
+it extends, so control plane and TLS work as in any uvicorn server.
 
 Requests that are pipelined are answered in order: while one is in progress, later ones are written down as
 bytes and parsed again when their turn comes. Reading pauses once a bounded number of bytes waits, so that a

@@ -310,6 +310,7 @@ async def start_gateway() -> AsyncIterator[StartGateway]:
             control_plane(),
             http=lambda **arguments: Front(relay, **arguments),  # type: ignore[arg-type]
             loop="none",
+            ws="none",
             log_level="critical",
             access_log=False,
             lifespan="off",
