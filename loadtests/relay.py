@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import shutil
 import socket
@@ -173,6 +174,7 @@ def measure(process: Process, subject: Subject, name: str) -> None:
 
 def idle_streams(folder: Path, count: int) -> dict[str, float]:
     """Memory of the gateway while `count` streams are open and silent."""
+    os.environ["SLUICE_RELAY__ADMISSION__PER_WORKER"] = str(count)
     with engines(folder, itl_ms=3_600_000) as ports:
         subject = sluice(folder, ports)
         with running(subject) as process:
@@ -234,7 +236,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", default=",".join(LOADS), help=f"loads to run, of {', '.join(LOADS)}")
+    parser.add_argument("--only", default=",".join(LOADS), help=f"loads of {', '.join(LOADS)}; - for none")
     parser.add_argument("--rounds", type=int, default=1, help="repeat, alternating, and keep the medians")
     parser.add_argument("--idle", type=int, default=0, help="also measure memory with so many silent streams")
     parser.add_argument("--json", type=Path, help="write all figures here")
@@ -246,16 +248,17 @@ def main() -> None:
         help="another gateway beside; {port}, {engines} (URLs) and {spare} (a free port) are filled in",
     )
     a = parser.parse_args()
-    names = a.only.split(",")
+    names = [] if a.only == "-" else a.only.split(",")
     peers = dict(one.split("=", 1) for one in a.peer)
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as temporary:
         folder = Path(temporary)
         rounds: list[tuple[list[Subject], dict[str, dict[str, Any]]]] = []
-        for number in range(a.rounds):
+        for number in range(a.rounds if names else 0):
             print(f"round {number + 1} of {a.rounds}", file=sys.stderr)
             rounds.append(one_round(folder, names, peers))
-        subjects, direct = medians(rounds)
-        print(table(subjects, direct))
+        subjects, direct = medians(rounds) if rounds else ([], {})
+        if subjects:
+            print(table(subjects, direct))
         report: dict[str, Any] = {"direct": direct, **{s.name: s.loads for s in subjects}}
         if a.idle:
             report["idle"] = idle_streams(folder, a.idle)

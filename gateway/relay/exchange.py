@@ -113,6 +113,7 @@ class Exchange:
         "queue_seconds",
         "queued_at",
         "relay",
+        "request_bytes",
         "response_bytes",
         "route_seconds",
         "stalled_since",
@@ -125,6 +126,7 @@ class Exchange:
         self.relay = relay
         self.client = client
         self.call = call
+        self.request_bytes = len(call.body)
         self.state = ADMITTED
         self.started = now
         self.attempt: Attempt | None = None
@@ -315,6 +317,8 @@ class Exchange:
         if self.state is ROUTED:
             self._to(SENT)
         self._to(ANSWERING)
+        # Nothing is sent again: a stream that stays open for long need not hold its request.
+        self.call.body, self.call.headers = b"", []
         self.last_activity = now
         if content:
             self._content_began(now)
@@ -594,7 +598,7 @@ class Exchange:
         series = self._series or self.relay.accounting.of(worker, self.call.model)
         series.ends[end] += 1
         series.statuses[self.status] += 1
-        series.request_bytes += len(self.call.body)
+        series.request_bytes += self.request_bytes
         series.duration.observe(now - self.started)
         if self._first:
             series.ttft.observe(ttft)
@@ -633,7 +637,7 @@ class Exchange:
                 prompt_tokens=usage.prompt_tokens,
                 cached_tokens=usage.cached_tokens,
                 output_tokens=usage.output_tokens,
-                request_bytes=len(call.body),
+                request_bytes=self.request_bytes,
                 response_bytes=self.response_bytes,
                 route=self.attempt.assignment.reason if self.attempt is not None else "",
                 traceparent=call.traceparent,
