@@ -24,7 +24,7 @@ from gateway.cli.listener import ListenSettings
 from gateway.config import KeyPath, Layer, SettingsError, layers_of, merge, near_names, place_of
 from gateway.relay.settings import RelaySettings
 from gateway.routing.settings import RoutingSettings
-from gateway.telemetry.settings import TelemetrySettings
+from gateway.telemetry.settings import TelemetrySettings, from_environment
 
 
 class Settings(BaseModel):
@@ -48,9 +48,11 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Layer) -> Setting
     """
     merged = merge([*layers_of(file, environ), flags])
     try:
-        return Settings.model_validate(merged.values)
+        settings = Settings.model_validate(merged.values)
     except ValidationError as error:
         raise SettingsError(_problems(error, merged)) from error
+    telemetry = from_environment(settings.telemetry, environ)
+    return settings.model_copy(update={"telemetry": telemetry})
 
 
 def known_paths(section: type = Settings) -> Iterator[KeyPath]:

@@ -165,6 +165,8 @@ def _run(settings: Settings, listener: socket.socket) -> int:
     url = browsable_url(host, port, tls=settings.listen.tls_cert is not None)
     console = Console(url, keys=settings.access.key_file is not None)
     supervised = settings.engine.started_workers > 0 or settings.listen.processes > 1
+    if settings.engine.fleet_file is None:
+        _forget_last_run(state_dir)
     if supervised:
         return _supervise(settings, listener, state_dir, console)
     fleet_file = _fleet_file(settings, state_dir)
@@ -174,6 +176,14 @@ def _run(settings: Settings, listener: socket.socket) -> int:
     console.example(None)
     _run_gateway(settings, listener, fleet_file)
     return 0
+
+
+def _forget_last_run(state_dir: Path) -> None:
+    """Yesterday's counters are not today's, and a worker drained yesterday serves again."""
+    from gateway.telemetry import processes
+
+    processes.clear(state_dir)
+    (state_dir / "overrides.json").unlink(missing_ok=True)
 
 
 def _supervise(settings: Settings, listener: socket.socket, state_dir: Path, console: Console) -> int:

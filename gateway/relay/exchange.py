@@ -24,7 +24,8 @@ from gateway.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
-from gateway.relay.accounting import ITL_BUCKETS, AccessRecord, Histogram, Series
+from gateway.relay import ending
+from gateway.relay.accounting import ITL_BUCKETS, Histogram
 from gateway.relay.attempt import Attempt
 from gateway.relay.call import Call
 from gateway.relay.framing import LAST_CHUNK, ChunkedReader, Framing, chunk
@@ -96,7 +97,6 @@ class Exchange:
         "_prefix",
         "_plain",
         "_previous",
-        "_series",
         "_usage_events",
         "_winner",
         "attempt",
@@ -148,7 +148,6 @@ class Exchange:
         self.events = 0
         self._winner: Attempt | None = None
         self._itl: Histogram
-        self._series: Series | None = None
         self._framing = Framing.NONE
         self._dechunk: ChunkedReader | None = None
         self._first = 0.0
@@ -323,8 +322,7 @@ class Exchange:
         if content:
             self._content_began(now)
         self.status = head.status
-        self._series = series = relay.accounting.of(attempt.worker.id, self.call.model)
-        self._itl = series.itl
+        self._itl = relay.accounting.of(attempt.worker.id, self.call.model).itl
         client = self.client
         self._framing = head.framing if head.framing is not Framing.CLOSE else Framing.CHUNKED
         if head.events:
@@ -588,59 +586,8 @@ class Exchange:
         worker = self.attempt.worker.id if self.attempt is not None else ""
         ttft = self._first - self.started if self._first else 0.0
         if worker:
-            self._account(worker, end, ttft, now, usage)
+            ending.account(self, worker, end, ttft, now, usage)
         if relay.record is not None and (relay.wants is None or relay.wants(self.status, end)):
-            self._record(end, worker, ttft, now, usage)
+            relay.record(ending.access_record(self, worker, end, ttft, now, usage))
         # An attempt knows its exchange: without this circle both are gone as soon as nobody needs them.
         self.attempt = self.hedge = self._winner = None
-
-    def _account(self, worker: str, end: str, ttft: float, now: float, usage: Usage) -> None:
-        series = self._series or self.relay.accounting.of(worker, self.call.model)
-        series.ends[end] += 1
-        series.statuses[self.status] += 1
-        series.request_bytes += self.request_bytes
-        series.duration.observe(now - self.started)
-        if self._first:
-            series.ttft.observe(ttft)
-            series.response_bytes += self.response_bytes
-            series.prompt_tokens += usage.prompt_tokens
-            series.cached_tokens += usage.cached_tokens
-            series.output_tokens += usage.output_tokens
-            if self.events:
-                series.streams += 1
-                series.events += self.events
-            if self.relay.hedge_delay is not None:
-                self.relay.hedge_delay.observe(ttft)
-
-    def _record(self, end: str, worker: str, ttft: float, now: float, usage: Usage) -> None:
-        call = self.call
-        relay = self.relay
-        assert relay.record is not None
-        relay.record(
-            AccessRecord(
-                request_id=call.request_id.decode("latin-1"),
-                method="POST",
-                path=call.url.decode("latin-1"),
-                status=self.status,
-                end=end,
-                model=call.model,
-                worker=worker,
-                tenant=call.tenant,
-                client=self.client.peer,
-                stream=call.stream,
-                attempts=self.attempts,
-                started=relay.epoch + self.started,
-                queue=self.queue_seconds,
-                connect=self.connect_seconds,
-                ttft=ttft,
-                duration=now - self.started,
-                prompt_tokens=usage.prompt_tokens,
-                cached_tokens=usage.cached_tokens,
-                output_tokens=usage.output_tokens,
-                request_bytes=self.request_bytes,
-                response_bytes=self.response_bytes,
-                route=self.attempt.assignment.reason if self.attempt is not None else "",
-                traceparent=call.traceparent,
-                sent_traceparent=call.sent_traceparent,
-            )
-        )
