@@ -289,6 +289,17 @@ def sluice(request: pytest.FixtureRequest) -> Sluice:
 
 
 @pytest.fixture(scope="session")
+def no_blanks(sluice: Sluice) -> dict[str, int]:
+    """A `logit_bias` against white space, on which a tiny model can spend a whole answer in JSON."""
+    model = sluice.model()
+    tokens: set[int] = set()
+    for blank in (" ", "\n", "\t", "  ", "\n\n", " \n"):
+        body = {"model": model, "prompt": blank, "add_special_tokens": False}
+        tokens.update(httpx.post(f"{sluice.url}/tokenize", json=body).json()["tokens"])
+    return {str(token): -100 for token in tokens}
+
+
+@pytest.fixture(scope="session")
 def model(sluice: Sluice) -> str:
     """The name of the model that `sluice` serves."""
     return sluice.model()

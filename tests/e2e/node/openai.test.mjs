@@ -68,6 +68,7 @@ test("a forced tool", async () => {
     messages,
     max_tokens: 150,
     seed: 1,
+    logit_bias: JSON.parse(process.env.LOGIT_BIAS),
     tools: [{ type: "function", function: { name: "get_weather", parameters: weather, strict: true } }],
     tool_choice: { type: "function", function: { name: "get_weather" } },
   });

@@ -141,9 +141,15 @@ def test_logprobs(client: openai.OpenAI, model: str) -> None:
     assert streamed == 4
 
 
-def test_a_forced_tool(client: openai.OpenAI, model: str) -> None:
+def test_a_forced_tool(client: openai.OpenAI, model: str, no_blanks: dict[str, int]) -> None:
     answer = client.chat.completions.create(
-        model=model, messages=QUESTION, tools=[WEATHER_TOOL], tool_choice=FORCED, max_tokens=150, seed=1
+        model=model,
+        messages=QUESTION,
+        tools=[WEATHER_TOOL],
+        tool_choice=FORCED,
+        max_tokens=150,
+        seed=1,
+        logit_bias=no_blanks,
     )
     calls = answer.choices[0].message.tool_calls
     assert calls is not None
@@ -152,9 +158,15 @@ def test_a_forced_tool(client: openai.OpenAI, model: str) -> None:
     assert json.loads(calls[0].function.arguments)["city"] in ("Paris", "Oslo")
 
 
-def test_a_forced_tool_in_a_stream(client: openai.OpenAI, model: str) -> None:
+def test_a_forced_tool_in_a_stream(client: openai.OpenAI, model: str, no_blanks: dict[str, int]) -> None:
     with client.chat.completions.stream(
-        model=model, messages=QUESTION, tools=[WEATHER_TOOL], tool_choice=FORCED, max_tokens=150, seed=1
+        model=model,
+        messages=QUESTION,
+        tools=[WEATHER_TOOL],
+        tool_choice=FORCED,
+        max_tokens=150,
+        seed=1,
+        logit_bias=no_blanks,
     ) as stream:
         stream.until_done()
         calls = stream.get_final_completion().choices[0].message.tool_calls

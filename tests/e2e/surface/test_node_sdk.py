@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -30,8 +31,15 @@ def node_packages() -> Path:
     return NODE
 
 
-def test_openai_for_node(node_packages: Path, sluice: Any, model: str, alias: str) -> None:
-    environment = os.environ | {"BASE_URL": sluice.url, "MODEL": model, "ALIAS": alias}
+def test_openai_for_node(
+    node_packages: Path, sluice: Any, model: str, alias: str, no_blanks: dict[str, int]
+) -> None:
+    environment = os.environ | {
+        "BASE_URL": sluice.url,
+        "MODEL": model,
+        "ALIAS": alias,
+        "LOGIT_BIAS": json.dumps(no_blanks),
+    }
     command = ["node", "--test", "--test-reporter=tap", "openai.test.mjs"]
     done = subprocess.run(
         command, cwd=node_packages, env=environment, capture_output=True, text=True, check=False, timeout=300
