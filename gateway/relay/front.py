@@ -120,8 +120,6 @@ class Front(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             if self._plain_head:
                 self._go_on_without_upgrade(data[upgrade.args[0] :])
-            elif self.parser.get_method() == b"GET" and not self.is_busy and self._should_upgrade():
-                self.handle_websocket_upgrade()
             else:
                 # What follows would be in the other protocol.
                 self._stop_listening()
@@ -178,7 +176,7 @@ class Front(HttpToolsProtocol):
             self._refuse_now(self._head_too_large())
             return
         method = self.parser.get_method()
-        if self.parser.should_upgrade() and not self._may_upgrade(method):
+        if self.parser.should_upgrade() and method != b"CONNECT":
             self._plain_head = self._head_without(method, b"upgrade", b"http2-settings") + b"\r\n"
             self._deaf = True
             return
@@ -272,9 +270,6 @@ class Front(HttpToolsProtocol):
 
     def _head_too_large(self) -> HeaderTooLarge:
         return HeaderTooLarge(f"The request's head is longer than {self.limits.header_bytes} bytes.")
-
-    def _may_upgrade(self, method: bytes) -> bool:
-        return method == b"CONNECT" or (method == b"GET" and self._should_upgrade())
 
     def _go_on_without_upgrade(self, rest: bytes) -> None:
         """Ignore the wish for an upgrade, as RFC 9110 section 7.8 allows: to the parser what follows the head

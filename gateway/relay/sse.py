@@ -71,11 +71,6 @@ def event_end(data: bytes) -> int:
     return max(lf + 2 if lf >= 0 else 0, crlf + 3 if crlf >= 0 else 0)
 
 
-def count_events(data: bytes) -> int:
-    """Blocks in `data`, which consists of whole events."""
-    return data.count(b"\n\n") + data.count(b"\n\r\n")
-
-
 def has_end(family: str, tail: bytes) -> bool:
     """Do the last pieces of a stream of `family` show that the answer is complete, or why it is not?"""
     marker = _ENDS.get(family)
