@@ -24,7 +24,13 @@ ModelOption = Annotated[str, typer.Option("--model", help="Member of the family,
 
 
 def _model_folder(model: str) -> Path:
-    return Path(model) if Path(model).is_dir() else folder(model)
+    """A directory, or one of the family by its name."""
+    if Path(model).is_dir():
+        return Path(model)
+    try:
+        return folder(model)
+    except (ValueError, OSError) as error:
+        raise typer.BadParameter(f"{error}; a directory with a model is taken too") from error
 
 
 @app.command()
