@@ -128,7 +128,10 @@ def evaluate(
 
     if wording not in {"seen", "unseen"}:
         raise typer.BadParameter(f"{wording!r} is neither 'seen' nor 'unseen'", param_hint="--wording")
-    names = known_tasks(tasks or ())
+    try:
+        names = known_tasks(tasks or ())
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--task") from error
     path = _model_folder(model) if url is None or Path(model).is_dir() or model in FAMILY else folder("base")
     encoder = load_tokenizer(path)
 
