@@ -28,7 +28,7 @@ def test_a_killed_worker_comes_back(sluice: Any, client: openai.OpenAI, model: s
     def ready_again() -> bool:
         (worker,) = sluice.health()["workers"]
         seen.setdefault(worker["state"], worker["message"])
-        return worker["state"] == "ready" and len(seen) > 1
+        return bool(worker["state"] == "ready") and sluice.worker_pids() not in ([], [victim])
 
     sluice.until(lambda: sluice.get("/ready").status_code == 503, "it was not ready")
     refused = sluice.post("/v1/chat/completions", {"model": model, "messages": QUESTION})
@@ -37,8 +37,11 @@ def test_a_killed_worker_comes_back(sluice: Any, client: openai.OpenAI, model: s
     assert int(refused.headers["retry-after"]) > 0
 
     sluice.until(ready_again, "the worker was ready again", within=240)
-    assert "SIGKILL" in seen["restarting"]
-    assert seen["loading"].startswith("the model is loading")
+    assert seen.keys() >= ({"restarting", "loading"} if sluice.engine == "vllm" else set()), (
+        "a real model's states last long enough to be seen; a fake engine's may pass between two looks"
+    )
+    assert "SIGKILL" in seen.get("restarting", "SIGKILL")
+    assert seen.get("loading", "the model is loading").startswith("the model is loading")
     answer = client.chat.completions.create(model=model, messages=QUESTION, max_tokens=4)
     assert answer.choices[0].message.content
     after = sluice.processes()
