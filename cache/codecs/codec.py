@@ -1,0 +1,53 @@
+"""What a KV codec is: whole chunks in, bytes out, and back."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from cache.layout import KVLayout, KVView
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class CorruptPayload(ValueError):
+    """The bytes are not what this codec writes for this layout. Nothing outside the view was touched."""
+
+
+class Codec(Protocol):
+    """A way to write the KV of a chunk as bytes. Instances are immutable and may be used by several threads.
+
+    The payload carries no header of its own: name, config, layout and block count travel in the frame.
+    """
+
+    @property
+    def name(self) -> str:
+        """Registered name, e.g. `raw`, `int8`, `cachegen`."""
+        ...
+
+    @property
+    def lossless(self) -> bool:
+        """Whether decode gives back the same bits for every input, NaNs included."""
+        ...
+
+    def config(self) -> dict[str, Any]:
+        """Parameters that decoding needs, as CBOR values; `registry.make(name, config)` rebuilds the codec."""
+        ...
+
+    def bound(self, layout: KVLayout, blocks: int) -> int:
+        """The most bytes that `encode` can write for such a chunk."""
+        ...
+
+    def encode(self, view: KVView, out: Bytes) -> int:
+        """Write the chunk to the front of `out` (at least `bound` bytes); returns the bytes taken."""
+        ...
+
+    def decode(self, payload: Bytes, view: KVView) -> None:
+        """Fill every element of `view`. Raises CorruptPayload; the view's content is then undefined."""
+        ...
+
+    def decode_layer(self, payload: Bytes, layer: int, view: KVView) -> None:
+        """Fill one layer of `view`, reading only the bytes that this takes."""
+        ...
