@@ -20,12 +20,12 @@ PageFormat = Literal["plain", "cpu-vec"]
 """
 
 Bits = npt.NDArray[Any]
-"""Raw bits of floating-point numbers (NumPy knows no bfloat16): uint16 for 16-bit types, uint32 for float32."""
+"""Bits of floating-point numbers (NumPy knows no bfloat16): uint16 for 16-bit types, uint32 for float32."""
 
 
 @dataclass(frozen=True, slots=True)
 class KVLayout:
-    """Every property of an engine's KV cache that changes bytes: engines share raw pages iff these are equal."""
+    """Every property of an engine's KV cache that changes bytes: equal layouts may share raw pages."""
 
     layers: int
     kv_heads: int

@@ -33,7 +33,7 @@ class Codec(Protocol):
         ...
 
     def config(self) -> dict[str, Any]:
-        """Parameters that decoding needs, as CBOR values; `registry.make(name, config)` rebuilds the codec."""
+        """What decoding needs to know, as CBOR values; `registry.make(name, config)` rebuilds the codec."""
         ...
 
     def bound(self, layout: KVLayout, blocks: int) -> int:
