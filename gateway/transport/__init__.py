@@ -1,0 +1,1 @@
+"""How deltas reach a client: numbered records, one numbering for every way they may travel."""
