@@ -74,6 +74,9 @@ class KVView:
 
     layout: KVLayout
     pages: Sequence[Bits]
+    position: int = 0
+    """Place of the chunk's first token in its sequence. Codecs that undo RoPE need it when they encode and
+    write it down; a wrong one costs bytes, never correctness, and decoding does not look at it."""
 
     @property
     def blocks(self) -> int:
@@ -92,7 +95,7 @@ class KVView:
         return _halves(self.layout, self.pages[layer])[1]
 
 
-def view_of(layout: KVLayout, memory: npt.NDArray[np.uint8], blocks: int) -> KVView:
+def view_of(layout: KVLayout, memory: npt.NDArray[np.uint8], blocks: int, position: int = 0) -> KVView:
     """A view of contiguous bytes in the order [blocks][layers][page]: how arenas and raw payloads hold KV.
 
     Raises ValueError if `memory` has not exactly `blocks * layout.block_bytes` bytes.
@@ -100,7 +103,7 @@ def view_of(layout: KVLayout, memory: npt.NDArray[np.uint8], blocks: int) -> KVV
     if memory.nbytes != blocks * layout.block_bytes:
         raise ValueError(f"{blocks} blocks take {blocks * layout.block_bytes} bytes, not {memory.nbytes}")
     pages = memory.view(layout.bits_dtype).reshape(blocks, layout.layers, layout.page_elements)
-    return KVView(layout, [pages[:, layer] for layer in range(layout.layers)])
+    return KVView(layout, [pages[:, layer] for layer in range(layout.layers)], position)
 
 
 def _halves(layout: KVLayout, pages: Bits) -> tuple[Bits, Bits]:

@@ -16,10 +16,20 @@ class CorruptPayload(ValueError):
     """The bytes are not what this codec writes for this layout. Nothing outside the view was touched."""
 
 
+class UnknownCodec(ValueError):
+    """No codec of this name, or none that takes this configuration."""
+
+
+class MissingTables(UnknownCodec):
+    """The codec needs the tables of a model, and none with the wanted fingerprint is at hand."""
+
+
 class Codec(Protocol):
     """A way to write the KV of a chunk as bytes. Instances are immutable and may be used by several threads.
 
     The payload carries no header of its own: name, config, layout and block count travel in the frame.
+    Every codec takes every input: a lossy one keeps a layer that holds NaN or infinity, or that would not
+    shrink, as it is.
     """
 
     @property
@@ -37,11 +47,15 @@ class Codec(Protocol):
         ...
 
     def bound(self, layout: KVLayout, blocks: int) -> int:
-        """The most bytes that `encode` can write for such a chunk."""
+        """The most bytes that `encode` can write for such a chunk. Raises ValueError for a layout that this
+        codec cannot take (tables of another shape)."""
         ...
 
     def encode(self, view: KVView, out: Bytes) -> int:
-        """Write the chunk to the front of `out` (at least `bound` bytes); returns the bytes taken."""
+        """Write the chunk to the front of `out` (at least `bound` bytes); returns the bytes taken.
+
+        What lies in `out` behind them is undefined afterwards.
+        """
         ...
 
     def decode(self, payload: Bytes, view: KVView) -> None:

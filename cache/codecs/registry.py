@@ -1,0 +1,44 @@
+"""Codecs by name. A codec's module is imported when it is first asked for: some compile kernels."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from cache.codecs.codec import Codec, UnknownCodec
+
+_MAKERS: Mapping[str, str] = MappingProxyType(
+    {
+        "raw": "cache.codecs.raw:Raw",
+    }
+)
+"""Name -> `module:callable`; the callable takes the configuration as keyword arguments."""
+
+
+def names() -> tuple[str, ...]:
+    """All registered names."""
+    return tuple(_MAKERS)
+
+
+def make(name: str, config: Mapping[str, Any] | None = None) -> Codec:
+    """The codec of a name with a configuration, which may come from a frame that somebody else wrote.
+
+    Raises UnknownCodec for a name or a configuration that does not exist, and its child MissingTables if the
+    tables that the configuration names are not at hand.
+    """
+    try:
+        module, _, maker = _MAKERS[name].partition(":")
+    except KeyError:
+        raise UnknownCodec(f"codec {name!r} does not exist; known are {', '.join(_MAKERS)}") from None
+    create = getattr(importlib.import_module(module), maker)
+    try:
+        codec: Codec = create(**dict(config or {}))
+    except UnknownCodec:
+        raise
+    except (TypeError, ValueError) as error:
+        raise UnknownCodec(
+            f"codec {name!r} cannot take the configuration {dict(config or {})!r}: {error}"
+        ) from error
+    return codec
