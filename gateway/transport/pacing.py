@@ -1,0 +1,58 @@
+"""When an Eloquent sender may and must send: round-trip time, packet interval, repeats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Pacing:
+    """Seconds, unless said otherwise."""
+
+    interval: float = 0.020
+    """Least time between two packets: what is written in the meantime shares one."""
+    rtt_share: float = 1 / 8
+    """The interval is at least this share of the round-trip time."""
+    ack_delay: float = 0.040
+    """Longest time a receiver waits before it acknowledges. Both sides need the same value."""
+    initial_rtt: float = 0.2
+    """Assumed until the first acknowledgement."""
+    early_copies: int = 0
+    """Repeats of a newest record, an interval apart, before its acknowledgement can be missed."""
+    repeat_growth: float = 1.2
+    """Each repeat without an answer makes the next wait longer by this factor."""
+    longest_repeat: float = 0.1
+    """Longest time between two repeats."""
+    idle: float = 1.0
+    """A path without news gets an empty packet this often, so that a pause is not taken for a dead path."""
+
+    def __post_init__(self) -> None:
+        if min(self.interval, self.ack_delay, self.initial_rtt, self.longest_repeat, self.idle) <= 0:
+            raise ValueError("intervals must be positive")
+        if self.repeat_growth < 1 or self.early_copies < 0 or self.rtt_share < 0:
+            raise ValueError("repeat_growth must be at least 1, early_copies and rtt_share at least 0")
+
+
+class RoundTrip:
+    """Smoothed round-trip time and its deviation (RFC 6298 section 2), in seconds."""
+
+    __slots__ = ("deviation", "samples", "smoothed")
+
+    def __init__(self, initial: float) -> None:
+        self.smoothed = initial
+        self.deviation = initial / 2
+        self.samples = 0
+
+    def add(self, sample: float) -> None:
+        """Take one measurement."""
+        if self.samples == 0:
+            self.smoothed, self.deviation = sample, sample / 2
+        else:
+            self.deviation += (abs(sample - self.smoothed) - self.deviation) / 4
+            self.smoothed += (sample - self.smoothed) / 8
+        self.samples += 1
+
+    @property
+    def patience(self) -> float:
+        """After so long an answer is missed."""
+        return self.smoothed + max(4 * self.deviation, 0.010)
