@@ -3,7 +3,7 @@
     python tests/golden/eloquent/generate.py
 
 The files hold for every implementation: packets.json (bytes and their meaning, and bytes that have none),
-records.json (chunks and their compact form), sequences.json (what a receiver gets, delivers and acknowledges).
+records.json (chunks and their compact form), sequences.json (what a receiver gets, delivers, acknowledges).
 """
 
 from __future__ import annotations
