@@ -1,8 +1,8 @@
 """Eloquent (arXiv 2401.12961): every packet carries all records that are not yet acknowledged.
 
 A lost packet then delays nothing beyond the next one that arrives, whatever the round-trip time. This module
-is what a driver imports. The wire is in `packets`, the meaning of a record in `records`; `docs/eloquent.md` tells
-both.
+is what a driver imports. The wire is in `packets`, the meaning of a record in `records`, and both are told in
+`docs/eloquent.md`.
 
     sender                                        receiver
     number = packetizer.push(record, now)         for record in reassembler.receive(data, now): ...

@@ -23,7 +23,7 @@ class Pacing:
     """Each repeat without an answer makes the next wait longer by this factor."""
     longest_repeat: float = 0.1
     """Longest time between two repeats."""
-    idle: float = 1.0
+    idle: float = 0.4
     """A path without news gets an empty packet this often, so that a pause is not taken for a dead path."""
 
     def __post_init__(self) -> None:

@@ -119,7 +119,7 @@ def form_of(chunk: bytes) -> Form | None:
     try:
         document = orjson.loads(chunk)
         (choice,) = document["choices"]
-        ((key, value),) = choice["delta"].items()
+        ((key, value),) = choice["delta"].items() if "delta" in choice else [("text", choice["text"])]
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     if document.get("usage") or choice.get("finish_reason") or choice.get("logprobs"):

@@ -107,6 +107,10 @@ STREAMS: dict[str, list[bytes]] = {
     "error": [content("a"), b'{"error":{"message":"the worker died","type":"server_error","code":null}}'],
     "escapes that are not canonical": [content("a"), content("X").replace(b"X", b"\\u00e9\\/"), b"[DONE]"],
     "blanks": [c.replace(b'":', b'": ') for c in (content("a"), content("b", 2), content(" :"))],
+    "completions": [
+        f'{HEAD}[{{"index":{choice},"text":"{text}","logprobs":null,"finish_reason":null}}]}}'.encode()
+        for choice, text in ((0, "a"), (1, "b"), (0, "\\n"))
+    ],
     "text that looks like a form": [content("a"), content(',"delta":{"content":"b"}'), b"[DONE]"],
     "a surrogate alone": [content("a"), content("X").replace(b"X", b"\\ud83d"), b"[DONE]"],
 }
