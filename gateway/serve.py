@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import secrets
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -31,7 +32,7 @@ from gateway.relay.prober import Prober
 from gateway.relay.relay import Observers, Relay
 from gateway.routing.fleet import Fleet
 from gateway.routing.kv_events import KVEventFollower
-from gateway.routing.peer_sockets import PeerSettings, PeerSockets
+from gateway.routing.peer_sockets import PeerEndpoints, PeerError, PeerSockets, endpoints_of
 from gateway.routing.peers import PeerExchange
 from gateway.routing.router import Router
 from gateway.settings import Settings
@@ -73,12 +74,11 @@ def run_gateway(
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)
-    siblings = None
-    if settings.listen.processes > 1 and socket_dir is not None:
-        endpoints = [f"ipc://{socket_dir}/gateway-{n}" for n in range(settings.listen.processes)]
-        own = endpoints.pop(number)
-        siblings = PeerSettings(own, tuple(endpoints))
-    uvloop.run(_serve(settings, listeners, fleet_file, keys, siblings))
+    try:
+        peers = endpoints_of(settings.peers, settings.listen.processes, number, socket_dir)
+    except PeerError as error:
+        raise StartupError(str(error)) from error
+    uvloop.run(_serve(settings, listeners, fleet_file, keys, peers))
 
 
 def _keys(settings: Settings) -> KeyRing | None:
@@ -120,7 +120,7 @@ async def _serve(
     listeners: list[socket.socket],
     fleet_file: Path,
     keys: KeyRing | None,
-    siblings: PeerSettings | None,
+    peers: PeerEndpoints,
 ) -> None:
     run_directory = fleet_file.parent
     fleet = Fleet()
@@ -180,10 +180,13 @@ async def _serve(
         await prober.first_round(within=_FIRST_ROUND_SECONDS)
         await events.start()
         stack.push_async_callback(events.close)
-        if siblings is not None:
-            router.peers = PeerExchange(siblings.listen, router.state)
-            sockets = PeerSockets(router.peers, siblings)
-            await sockets.start()
+        if peers.listen:
+            router.peers = PeerExchange(secrets.token_hex(8), router.states)
+            sockets = PeerSockets(router.peers, peers, settings.peers.interval_s)
+            try:
+                await sockets.start()
+            except PeerError as error:
+                raise StartupError(str(error)) from error
             stack.push_async_callback(sockets.close)
         relay.start()
         stack.push_async_callback(relay.stop)

@@ -2,7 +2,8 @@
 
     listen:        gateway.cli.listener      engine, supervision:   engine_adapter.launch.settings
     relay:         gateway.relay.settings    routing:               gateway.routing.settings
-    access:        gateway.access.settings   telemetry:             gateway.telemetry.settings
+    peers:         gateway.routing.settings  access:                gateway.access.settings
+    telemetry:     gateway.telemetry.settings
 
 `load` reads them from a YAML file, the environment and flags, in this order; later ones win.
 """
@@ -23,7 +24,7 @@ from gateway.access.settings import AccessSettings
 from gateway.cli.listener import ListenSettings
 from gateway.config import KeyPath, Layer, SettingsError, layers_of, merge, near_names, place_of
 from gateway.relay.settings import RelaySettings
-from gateway.routing.settings import RoutingSettings
+from gateway.routing.settings import PeerSettings, RoutingSettings
 from gateway.telemetry.settings import TelemetrySettings, from_environment
 
 
@@ -37,6 +38,7 @@ class Settings(BaseModel):
     supervision: SupervisionSettings = Field(default_factory=SupervisionSettings)
     relay: RelaySettings = Field(default_factory=RelaySettings)
     routing: RoutingSettings = Field(default_factory=RoutingSettings)
+    peers: PeerSettings = Field(default_factory=PeerSettings)
     access: AccessSettings = Field(default_factory=AccessSettings)
     telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
 

@@ -88,6 +88,19 @@ def serve(
     processes: Annotated[
         int | None, typer.Option(help="Gateway processes that share the port.", show_default="1")
     ] = None,
+    peer_listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ENDPOINT", help="Tell other gateways what is routed, e.g. tcp://10.0.0.2:7000."
+        ),
+    ] = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ENDPOINT", help="Another gateway before the same workers; repeat for several."),
+    ] = None,
+    peer_secret_file: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The secret that these gateways share.")
+    ] = None,
     max_model_len: MaxModelLenOption = None,
     kv_cache_bytes: KvCacheBytesOption = None,
     state_dir: Annotated[
@@ -136,6 +149,9 @@ def serve(
             policy=policy,
             aliases=parse_aliases(alias),
             processes=processes,
+            peer_listen=peer_listen,
+            peers=peer,
+            peer_secret_file=peer_secret_file,
             max_model_len=max_model_len,
             kv_cache_bytes=kv_cache_bytes,
             state_dir=state_dir,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -75,6 +76,14 @@ class Worker:
             and self.in_flight < self.max_in_flight
             and (self.breaker == "closed" or (self.breaker == "half_open" and self.in_flight == 0))
         )
+
+
+def is_loopback(host: str) -> bool:
+    """Does the name or address mean the machine that uses it?"""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 FleetListener = Callable[[Literal["joined", "left", "restarted"], Worker], None]

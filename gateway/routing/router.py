@@ -158,6 +158,8 @@ class Router:
             self._share_index()
         else:
             self._states[worker.id].forget_cache()
+        if self.peers is not None:
+            self.peers.fleet_changed()
 
     def _join(self, worker: Worker) -> None:
         settings = self.settings

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from gateway.routing.fleet import is_loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +50,55 @@ class RoutingSettings:
                 raise ValueError(f"routing.{name} must be at least 1, not {getattr(self, name)}")
         if not self.foresight >= 0:
             raise ValueError(f"routing.foresight must not be negative, not {self.foresight}")
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSettings:
+    """Other gateways in front of the same workers, told over ZMQ what this one routes. Off by default.
+
+    A message holds hashes of prompts and no text. With a secret it is encrypted, and gateways that do not
+    hold the secret are refused; without one only loopback and Unix sockets are allowed.
+    """
+
+    listen: str | None = None
+    """Endpoint of this gateway, `tcp://10.0.0.2:7000` or `ipc:///run/sluice/peer`. Of several processes,
+    number N listens N ports higher (or at `.N`)."""
+    connect: tuple[str, ...] = ()
+    """Endpoints of all others, each process of them."""
+    secret_file: str | None = None
+    """File with the secret that all share, 32 characters or more (`openssl rand -hex 32`)."""
+    interval_s: float = 0.005
+    """How long news wait for company."""
+
+    def __post_init__(self) -> None:
+        if self.connect and self.listen is None:
+            raise ValueError("connect needs listen too: what a gateway hears from others it must tell them")
+        for endpoint in (*((self.listen,) if self.listen is not None else ()), *self.connect):
+            if not _is_private(endpoint) and self.secret_file is None:
+                raise ValueError(
+                    f"{endpoint!r} can be reached by others: peers on a network need a secret_file"
+                )
+        if not self.interval_s > 0:
+            raise ValueError(f"interval_s must be above 0, not {self.interval_s}")
+
+    def listen_of(self, process: int) -> str | None:
+        """Where gateway process number `process` listens."""
+        if self.listen is None or process == 0:
+            return self.listen
+        if self.listen.startswith("ipc://"):
+            return f"{self.listen}.{process}"
+        head, _, port = self.listen.rpartition(":")
+        return f"{head}:{int(port) + process}"
+
+
+def _is_private(endpoint: str) -> bool:
+    """Can only this machine reach it? Raises ValueError for what is no endpoint."""
+    parts = urlsplit(endpoint)
+    if parts.scheme == "ipc" and (parts.path or parts.netloc):
+        return True
+    _, _, port = parts.netloc.rpartition(":")
+    if parts.scheme != "tcp" or not parts.hostname or not port.isdigit():
+        raise ValueError(
+            f"{endpoint!r} is not a ZMQ endpoint such as ipc:///run/sluice/peer or tcp://10.0.0.2:7000"
+        )
+    return is_loopback(parts.hostname)

@@ -17,12 +17,15 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 class Process:
     """A running command and its descendants."""
 
-    def __init__(self, command: Sequence[str], *, core: int, log: Path, cwd: Path | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], *, core: int | None, log: Path, cwd: Path | None = None
+    ) -> None:
+        """`core` None: wherever the scheduler puts it."""
         self.log = log
         self.started = time.monotonic()
         with log.open("wb") as output:
             self._popen = subprocess.Popen(
-                ["taskset", "-c", str(core), *command],
+                [*([] if core is None else ["taskset", "-c", str(core)]), *command],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

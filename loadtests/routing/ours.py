@@ -176,14 +176,14 @@ class Replicas:
         self._exchanges: list[PeerExchange] = []
         if news_s is not None:
             for number, replica in enumerate(replicas):
-                exchange = PeerExchange(str(number), replica.router.state)
+                exchange = PeerExchange(str(number), replica.router.states)
                 replica.router.peers = exchange
                 self._exchanges.append(exchange)
 
     def _send(self, now: float) -> None:
         if self._news_s is not None:
             for exchange in self._exchanges:
-                if (message := exchange.drain()) is not None:
+                while (message := exchange.drain()) is not None:
                     self._post.append((now + self._news_s, message))
 
     def _deliver(self, now: float) -> None:

@@ -26,7 +26,14 @@ def plot(scenario: str, rows: Sequence[Row], path: Path) -> None:
         _bars(scenario, rows, path)
 
 
-def _bars(scenario: str, rows: Sequence[Row], path: Path) -> None:
+def plot_measured(rows: Sequence[Row], path: Path) -> None:
+    """The runs over HTTP."""
+    _bars(
+        "over HTTP", rows, path, "measured over fake engines; oracle and round robin without a name simulated"
+    )
+
+
+def _bars(scenario: str, rows: Sequence[Row], path: Path, kind: str = "simulation") -> None:
     parameters = list(dict.fromkeys(str(row["parameter"]) for row in rows))
     most = max(sum(row["parameter"] == p for row in rows) for p in parameters)
     figure = Figure(figsize=(5.5 * len(parameters) + 2.5, 0.26 * most + 1.2))
@@ -34,12 +41,12 @@ def _bars(scenario: str, rows: Sequence[Row], path: Path) -> None:
     for axis, parameter in zip(axes[0], parameters, strict=True):
         some = [row for row in rows if row["parameter"] == parameter]
         _bar_panel(axis, some, parameter)
-    figure.suptitle(f"{scenario}: mean TTFT, with p99 as a mark, in multiples of the oracle's (simulation)")
+    figure.suptitle(f"{scenario}: mean TTFT, with p99 as a mark, in multiples of the oracle's ({kind})")
     _save(figure, path)
 
 
 def _bar_panel(axis: Axes, rows: Sequence[Row], title: str) -> None:
-    oracle = next(row for row in rows if row["router"] == ORACLE)
+    oracle = next(row for row in rows if str(row["router"]).startswith(ORACLE))
     ordered = sorted(rows, key=lambda row: -_number(row, "mean"))
     for place, row in enumerate(ordered):
         mean = _number(row, "mean") / _number(oracle, "mean")

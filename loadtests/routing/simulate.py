@@ -168,20 +168,23 @@ class _Simulation:
 
 
 def figures(requests: int, succeeded: int, ttft: list[float], engines: list[SimEngine]) -> Result:
-    """Quantiles as the yardstick takes them."""
+    """Of a simulated run."""
+    work = [e.work for e in engines]
+    return Result(
+        requests=requests,
+        success=succeeded / max(1, requests),
+        **quantiles(ttft),
+        hit=sum(e.hit for e in engines) / max(1, sum(e.total for e in engines)),
+        imbalance=max(work) / (sum(work) / len(work) or 1.0),
+    )
+
+
+def quantiles(ttft: Sequence[float]) -> dict[str, float]:
+    """Mean, p50, p90 and p99, taken as the yardstick takes them; not a number where nothing was answered."""
     ordered = sorted(ttft)
 
     def quantile(p: float) -> float:
         return ordered[min(len(ordered) - 1, int(p * len(ordered)))] if ordered else float("nan")
 
-    work = [e.work for e in engines]
-    return Result(
-        requests=requests,
-        success=succeeded / max(1, requests),
-        mean=sum(ordered) / max(1, len(ordered)),
-        p50=quantile(0.5),
-        p90=quantile(0.9),
-        p99=quantile(0.99),
-        hit=sum(e.hit for e in engines) / max(1, sum(e.total for e in engines)),
-        imbalance=max(work) / (sum(work) / len(work) or 1.0),
-    )
+    mean = sum(ordered) / len(ordered) if ordered else float("nan")
+    return {"mean": mean, "p50": quantile(0.5), "p90": quantile(0.9), "p99": quantile(0.99)}

@@ -27,9 +27,26 @@ def markdown(rows: Sequence[Row]) -> str:
     return "".join(parts)
 
 
+MEASURED_HEAD = """# Routing over HTTP: all results
+
+Written by `loadtests/routing_http.py`; see [routing.md](../routing.md). Measured over fake engines, in
+seconds of the trace, except rows marked as simulation.
+"""
+
+
+def measured(rows: Sequence[Row]) -> str:
+    """The document of the runs over HTTP."""
+    parts = [MEASURED_HEAD, "\n![http](http.svg)\n"]
+    parts.extend(
+        f"\n## {parameter}\n\n" + table([row for row in rows if row["parameter"] == parameter])
+        for parameter in dict.fromkeys(str(row["parameter"]) for row in rows)
+    )
+    return "".join(parts)
+
+
 def table(rows: Sequence[Row]) -> str:
     """One table."""
-    oracle = next(_number(row, "mean") for row in rows if row["router"] == "greedy oracle")
+    oracle = next(_number(row, "mean") for row in rows if str(row["router"]).startswith("greedy oracle"))
     lines = [
         "| router | served | TTFT mean | of oracle | p50 | p90 | p99 | hit | imbalance |",
         "|---|---|---|---|---|---|---|---|---|",
