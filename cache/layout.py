@@ -95,15 +95,17 @@ class KVView:
         return _halves(self.layout, self.pages[layer])[1]
 
 
-def view_of(layout: KVLayout, memory: npt.NDArray[np.uint8], blocks: int, position: int = 0) -> KVView:
-    """A view of contiguous bytes in the order [blocks][layers][page]: how arenas and raw payloads hold KV.
+def view_of(layout: KVLayout, memory: npt.NDArray[np.uint8], blocks: int) -> KVView:
+    """A view of contiguous bytes in the order [layers][blocks][page]: how arena slots and raw payloads hold KV.
+
+    Layer by layer, so that a layer is one run of bytes to copy, and a slot is written to a tier as it lies.
 
     Raises ValueError if `memory` has not exactly `blocks * layout.block_bytes` bytes.
     """
     if memory.nbytes != blocks * layout.block_bytes:
         raise ValueError(f"{blocks} blocks take {blocks * layout.block_bytes} bytes, not {memory.nbytes}")
-    pages = memory.view(layout.bits_dtype).reshape(blocks, layout.layers, layout.page_elements)
-    return KVView(layout, [pages[:, layer] for layer in range(layout.layers)], position)
+    pages = memory.view(layout.bits_dtype).reshape(layout.layers, blocks, layout.page_elements)
+    return KVView(layout, list(pages))
 
 
 def _halves(layout: KVLayout, pages: Bits) -> tuple[Bits, Bits]:
