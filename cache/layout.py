@@ -95,7 +95,7 @@ class KVView:
         return _halves(self.layout, self.pages[layer])[1]
 
 
-def view_of(layout: KVLayout, memory: npt.NDArray[np.uint8], blocks: int) -> KVView:
+def view_of(layout: KVLayout, memory: npt.NDArray[np.uint8], blocks: int, position: int = 0) -> KVView:
     """A view of contiguous bytes in the order [layers][blocks][page]: how arena slots and raw payloads hold KV.
 
     Layer by layer, so that a layer is one run of bytes to copy, and a slot is written to a tier as it lies.
@@ -105,7 +105,7 @@ def view_of(layout: KVLayout, memory: npt.NDArray[np.uint8], blocks: int) -> KVV
     if memory.nbytes != blocks * layout.block_bytes:
         raise ValueError(f"{blocks} blocks take {blocks * layout.block_bytes} bytes, not {memory.nbytes}")
     pages = memory.view(layout.bits_dtype).reshape(layout.layers, blocks, layout.page_elements)
-    return KVView(layout, list(pages))
+    return KVView(layout, list(pages), position)
 
 
 def _halves(layout: KVLayout, pages: Bits) -> tuple[Bits, Bits]:
