@@ -3,7 +3,8 @@
     listen:        gateway.cli.listener      engine, supervision:   engine_adapter.launch.settings
     relay:         gateway.relay.settings    routing:               gateway.routing.settings
     peers:         gateway.routing.settings  access:                gateway.access.settings
-    telemetry:     gateway.telemetry.settings
+    telemetry:     gateway.telemetry.settings streams:             gateway.transport.settings
+    realtime:      gateway.transport.settings
 
 `load` reads them from a YAML file, the environment and flags, in this order; later ones win.
 """
@@ -26,6 +27,7 @@ from gateway.config import KeyPath, Layer, SettingsError, layers_of, merge, near
 from gateway.relay.settings import RelaySettings
 from gateway.routing.settings import PeerSettings, RoutingSettings
 from gateway.telemetry.settings import TelemetrySettings, from_environment
+from gateway.transport.settings import RealtimeSettings, StreamSettings
 
 
 class Settings(BaseModel):
@@ -41,6 +43,8 @@ class Settings(BaseModel):
     peers: PeerSettings = Field(default_factory=PeerSettings)
     access: AccessSettings = Field(default_factory=AccessSettings)
     telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
+    streams: StreamSettings = Field(default_factory=StreamSettings)
+    realtime: RealtimeSettings = Field(default_factory=RealtimeSettings)
 
 
 def load(file: Path | None, environ: Mapping[str, str], flags: Layer) -> Settings:

@@ -15,6 +15,7 @@ from gateway.routing.explain import Explanation
 from gateway.telemetry.families import release
 from gateway.telemetry.metrics import Exposition
 from gateway.telemetry.settings import TelemetrySettings
+from gateway.transport.library import Library
 
 
 class Explains(Protocol):
@@ -38,6 +39,8 @@ class GatewayContext:
     """Everything that the operator set, as plain nested values, for `/admin/settings`."""
     page: Path | None = None
     """Folder of the built chat page, see `pages.find_page`."""
+    streams: Library | None = None
+    """None: nothing is kept."""
     draining: bool = False
     started: int = field(default_factory=lambda: int(time.time()))
     version: str = field(default_factory=release)

@@ -41,6 +41,7 @@ END_REASONS = (
     "timeout_silence",
     "bad_response",
     "drained",
+    "cancelled",
     "refused",
     "gateway_error",
 )

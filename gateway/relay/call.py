@@ -13,8 +13,10 @@ import msgspec
 
 from gateway.access.keys import Key
 from gateway.errors import AuthenticationFailed, InvalidRequest, PermissionDenied
+from gateway.relay import log_wish
 from gateway.relay.fields import Headers
-from gateway.relay.request import parse, with_model
+from gateway.relay.log_wish import LogWish
+from gateway.relay.request import parse, with_model, without_extras
 from gateway.relay.settings import RelaySettings, Timeouts
 from gateway.routing.assignment import RouteRequest
 
@@ -31,6 +33,7 @@ _WISH_HEADERS = frozenset(
         b"x-sluice-session",
         b"x-sluice-policy",
         b"x-sluice-priority",
+        log_wish.HEADER,
         b"traceparent",
     )
 )
@@ -68,6 +71,8 @@ class Call(msgspec.Struct):
     """W3C trace context as the client sent it."""
     sent_traceparent: str | None = None
     """As the last worker got it, where requests are traced."""
+    log: LogWish | None = None
+    """Keep the answer's events, where it is a stream."""
 
 
 class Admitter:
@@ -124,6 +129,10 @@ class Admitter:
         if (served := settings.aliases.get(model)) is not None:
             model = served
             body = with_model(body, served)
+        wish = None
+        if request.extras is not None:
+            body = without_extras(body)
+            wish = log_wish.from_body(request.extras)
         timeouts = settings.timeouts
         if settings.model_timeouts:
             timeouts = settings.model_timeouts.get(model, timeouts)
@@ -147,6 +156,7 @@ class Admitter:
             key.tenant if key is not None else "",
             answer_headers,
             wishes.traceparent,
+            log=(wishes.log or wish) if request.stream else None,
         )
 
 
@@ -158,6 +168,7 @@ class _Wishes(msgspec.Struct, gc=False):
     session: str | None = None
     policy: str | None = None
     traceparent: str | None = None
+    log: LogWish | None = None
 
     def read(self, fields: Mapping[bytes, bytes]) -> None:
         for name in sorted(_WISH_HEADERS & fields.keys()):  # our own session header wins over the common one
@@ -166,6 +177,8 @@ class _Wishes(msgspec.Struct, gc=False):
                 self.timeouts = replace(self.timeouts, **{_TIMEOUT_HEADERS[name]: _seconds(name, value)})
             elif name == b"x-sluice-priority":
                 self.priority = _integer(name, value)
+            elif name == log_wish.HEADER:
+                self.log = log_wish.from_header(value)
             else:
                 text = value.decode("latin-1")
                 if name == b"x-sluice-policy":

@@ -48,7 +48,8 @@ def _check_attempt(exchange: Exchange, attempt: Attempt, now: float) -> None:
         return
     waited = now - attempt.sent_at
     head = attempt.head
-    if head is not None and head.events and head.status == 200 and waited > relay.settings.ping_seconds > 0:
+    patience = relay.settings.ping_seconds if exchange.early_head is None else exchange.early_head
+    if head is not None and head.events and head.status == 200 and waited > patience > 0:
         exchange.answer_with(attempt, content=False)
         exchange.ping()
     elif relay.hedge_delay is not None and exchange.hedge is None and waited > relay.hedge_delay.seconds:

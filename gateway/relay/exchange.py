@@ -59,7 +59,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 
 ADMITTED, QUEUED, ROUTED, SENT, ANSWERING, DONE = State
 
-_PING_CHUNK = chunk(PING)
+PING_CHUNK = chunk(PING)
 _TAIL_BYTES = 64 * 1024
 
 
@@ -87,6 +87,9 @@ class Client(Protocol):
 
 
 class Exchange:
+    early_head: float | None = None
+    """After how many seconds without an event the answer's head is shown; None: when a ping is due."""
+
     __slots__ = (
         "_closing",
         "_dechunk",
@@ -378,7 +381,7 @@ class Exchange:
 
     def ping(self) -> None:
         """Show the client that the answer is alive, between two events."""
-        self._write(_PING_CHUNK if self._dechunk is None else PING)
+        self._write(PING_CHUNK if self._dechunk is None else PING)
         self.last_ping = self.relay.now()
 
     def _server_timing(self, now: float) -> bytes:

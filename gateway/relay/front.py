@@ -356,7 +356,14 @@ class Front(HttpToolsProtocol):
             self._refusal = None
             self._answer_error(error, family, answer_headers)
             return
-        self.exchange = exchange = Exchange(relay, self, call, relay.now())
+        if call.log is not None and relay.open_logged is not None and self.http11:
+            try:
+                self.exchange = exchange = relay.open_logged(self, call, self._key)
+            except GatewayError as error:
+                self._answer_error(error, family, answer_headers)
+                return
+        else:
+            self.exchange = exchange = Exchange(relay, self, call, relay.now())
         if self.flow.write_paused:  # by the answer before
             exchange.client_paused()
         exchange.start()
@@ -377,7 +384,7 @@ class Front(HttpToolsProtocol):
             return b""
         return (
             b"access-control-allow-origin: %b\r\nvary: origin\r\naccess-control-expose-headers: "
-            b"x-request-id, x-sluice-worker, x-sluice-route, server-timing\r\n" % origin
+            b"x-request-id, x-sluice-worker, x-sluice-route, x-sluice-stream-id, server-timing\r\n" % origin
         )
 
     # exchange.Client

@@ -8,15 +8,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Protocol
 
 import structlog
 
+from gateway.access.keys import Key
 from gateway.errors import Unavailable
 from gateway.relay import deadlines
 from gateway.relay.accounting import AccessRecord, Accounting
 from gateway.relay.breaker import Breakers
 from gateway.relay.call import Admitter, Call, Keys
-from gateway.relay.exchange import Exchange
+from gateway.relay.exchange import Client, Exchange
 from gateway.relay.pool import Pool
 from gateway.relay.retry import HedgeDelay, RetryBudget
 from gateway.relay.settings import RelaySettings
@@ -47,6 +49,11 @@ class _Drain:
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+class OpenLogged(Protocol):
+    def __call__(self, client: Client | None, call: Call, key: Key | None) -> Exchange:
+        """An exchange that keeps its answer (`call.log` says how), not started; raises GatewayError."""
+
+
 class Relay:
     """Create inside the running loop, `start`, and `stop` when every exchange has ended."""
 
@@ -71,6 +78,8 @@ class Relay:
         self.router = router
         self.breakers = breakers
         self.accounting = accounting
+        self.open_logged: OpenLogged | None = None
+        """Makes exchanges whose answer is kept; None where nothing is."""
         self.record = observers.record
         self.wants = observers.wants
         self._child_traceparent = observers.child_traceparent

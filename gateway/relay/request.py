@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.errors import InvalidRequest
+from gateway.relay.log_wish import BODY_KEY
 from gateway.routing.assignment import RouteRequest
 
 FAMILIES: dict[bytes, str] = {
@@ -49,6 +50,7 @@ class _Fields(msgspec.Struct):
     max_tokens: msgspec.Raw = _NONE
     max_completion_tokens: msgspec.Raw = _NONE
     max_output_tokens: msgspec.Raw = _NONE
+    sluice: msgspec.Raw = _NONE
 
 
 _decoder = msgspec.json.Decoder(_Fields)
@@ -67,6 +69,8 @@ class InferenceRequest(msgspec.Struct, gc=False):
     priority: int
     """Larger is more urgent."""
     max_tokens: int | None
+    extras: msgspec.Raw | None = None
+    """What the body says to the gateway itself, see `log_wish`; raw JSON."""
 
     def route(self, model: str, session: str | None, policy: str | None) -> RouteRequest:
         return RouteRequest(model, self.head, self.prompt, session, policy, self.max_tokens, self.stream)
@@ -106,6 +110,7 @@ def parse(body: bytes | bytearray) -> InferenceRequest:
         # To vLLM a smaller number is more urgent.
         0 if fields.priority is _NONE else -(_integer(fields.priority) or 0),
         None if limit is _NONE else _integer(limit),
+        None if fields.sluice is _NONE else fields.sluice,
     )
 
 
@@ -114,12 +119,23 @@ def with_model(body: bytes | bytearray, model: str) -> bytes:
 
     Raises InvalidRequest for a key that is not UTF-8, which `parse` does not look at.
     """
-    try:
-        fields = _object_decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _not_json(error) from None
+    fields = _fields_of(body)
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
     return msgspec.json.encode(fields)
+
+
+def without_extras(body: bytes | bytearray) -> bytes:
+    """The same body without what it says to the gateway itself. Raises as `with_model`."""
+    fields = _fields_of(body)
+    fields.pop(BODY_KEY, None)
+    return msgspec.json.encode(fields)
+
+
+def _fields_of(body: bytes | bytearray) -> dict[str, msgspec.Raw]:
+    try:
+        return _object_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _not_json(error) from None
 
 
 def _integer(raw: msgspec.Raw) -> int | None:

@@ -28,6 +28,7 @@ _ENDS = {
 
 Anchored to the start of a line: a line break in a JSON string is escaped, so no model can write one.
 """
+_BLANK_LINE = re.compile(rb"\n\r?\n")
 _ERROR = re.compile(rb'(?:^|[\r\n])(?:data: ?\{"error":|event: ?(?:error|response\.failed)[\r\n])')
 _COUNT = re.compile(
     rb'"(prompt_tokens|input_tokens|completion_tokens|output_tokens|cached_tokens|cache_read_input_tokens)"'
@@ -69,6 +70,18 @@ def event_end(data: bytes) -> int:
     lf = data.rfind(b"\n\n")
     crlf = data.rfind(b"\n\r\n")
     return max(lf + 2 if lf >= 0 else 0, crlf + 3 if crlf >= 0 else 0)
+
+
+def split_events(events: bytes) -> list[bytes]:
+    """Whole events one by one, each with its blank line. Blocks of comments alone are none: left out."""
+    pieces: list[bytes] = []
+    start = 0
+    for found in _BLANK_LINE.finditer(events):
+        piece = events[start : found.end()]
+        start = found.end()
+        if piece[:1] != b":" or not all(line[:1] in (b":", b"") for line in piece.splitlines()):
+            pieces.append(piece)
+    return pieces
 
 
 def has_end(family: str, tail: bytes) -> bool:

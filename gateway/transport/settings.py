@@ -35,7 +35,7 @@ class StreamSettings:
     detached_seconds: float = 1800.0
     """Longest that a detached stream may run."""
     early_head_seconds: float = 1.0
-    """The head with the stream's id is sent after so long, if no event came; then no other worker is tried."""
+    """The head with the stream's id is sent after so long without an event; no other worker is tried then."""
     valkey_url: str = field(default="", repr=False)
     """Keep streams there too, so that other gateways can serve them: `valkey://host:6379/0`."""
 

@@ -5,6 +5,8 @@ The ring forgets from the old end only, so what is kept is always a run of numbe
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 EVENT_OVERHEAD = 64
 """Bytes that an event costs beside its own: the object, its place in the ring, its time."""
 
@@ -64,17 +66,19 @@ class TokenLog:
         start = self._start + number + 1 - self.first
         return self._events[start:]
 
-    def arrived(self, number: int) -> float | None:
-        """When event `number` came, None if it is not kept."""
-        if not self.first <= number <= self.last:
-            return None
-        return self._times[self._start + number - self.first]
+    def late(self, before: int, upto: int, moment: float) -> int:
+        """How many of events `before + 1 .. upto` came before `moment`, as far as they are kept."""
+        start, end = self._slice(before, upto)
+        times = self._times
+        if end - start == 1:
+            return int(times[start] < moment)
+        return max(0, bisect_left(times, moment, start, max(start, end)) - start)
 
-    def since(self, number: int, moment: float) -> int:
-        """How many of the kept events up to `number` came before `moment`, counted from `first`."""
-        count = 0
-        for at in self._times[self._start : self._start + number - self.first + 1]:
-            if at >= moment:
-                break
-            count += 1
-        return count
+    def size_of(self, before: int, upto: int) -> int:
+        """Bytes of events `before + 1 .. upto`, as far as they are kept."""
+        start, end = self._slice(before, upto)
+        return sum(map(len, self._events[start:end]))
+
+    def _slice(self, before: int, upto: int) -> tuple[int, int]:
+        first = max(before + 1, self.first)
+        return self._start + first - self.first, self._start + upto + 1 - self.first

@@ -1,0 +1,61 @@
+"""A client's wish that its answer be kept: by header, or in the body under `sluice`, which no engine sees."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from gateway.errors import InvalidRequest
+
+HEADER = b"x-sluice-stream"
+BODY_KEY = "sluice"
+
+Mode = Literal["resumable", "detached"]
+
+
+class LogWish(msgspec.Struct, frozen=True, gc=False):
+    """Keep the answer's events; `docs/streams.md` says what the modes mean."""
+
+    mode: Mode
+    ids: bool = False
+    """Number the events of the answer itself by `id:` lines."""
+
+
+class _Extras(msgspec.Struct, forbid_unknown_fields=True):
+    stream: Mode | None = None
+    ids: bool = False
+
+
+_decoder = msgspec.json.Decoder(_Extras | None)
+
+
+def from_header(value: bytes) -> LogWish:
+    """The wish in `resumable`, `detached`, `resumable; ids`. Raises InvalidRequest."""
+    mode, _, option = (part.strip() for part in value.decode("latin-1").lower().partition(";"))
+    if mode == "resumable" and option in ("", "ids"):
+        return LogWish("resumable", option == "ids")
+    if mode == "detached" and option in ("", "ids"):
+        return LogWish("detached", option == "ids")
+    raise InvalidRequest(
+        "The header x-sluice-stream must be `resumable` or `detached`, and may add `; ids`, "
+        f"not {value[:40].decode('latin-1')!r}.",
+        code="invalid_header",
+        param="x-sluice-stream",
+    )
+
+
+def from_body(raw: msgspec.Raw) -> LogWish | None:
+    """The wish in the body's `sluice` object, None if it asks for nothing. Raises InvalidRequest."""
+    try:
+        extras = _decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(
+            f"Wrong value for '{BODY_KEY}': {error}. It looks like "
+            '{"stream": "resumable" or "detached", "ids": true or false}.',
+            code="invalid_type",
+            param=BODY_KEY,
+        ) from None
+    if extras is None or extras.stream is None:
+        return None
+    return LogWish(extras.stream, extras.ids)
