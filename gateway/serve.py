@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import structlog
@@ -42,12 +43,17 @@ from gateway.telemetry.metrics import Exposition
 from gateway.telemetry.processes import ProcessFiles
 from gateway.telemetry.snapshot import Sources, take
 from gateway.telemetry.traces import Traces, TracingUnavailableError
+from gateway.transport.library import Library
+from gateway.transport.siblings import Siblings
+from gateway.transport.streams import Streams
 
 log = structlog.get_logger(__name__)
 
 _IDLE_SWEEP_SECONDS = 1.0
 _FIRST_ROUND_SECONDS = 0.5
 """So long connections wait at the most until the workers were asked; usually it takes milliseconds."""
+_RELOAD_SECONDS = 1.0
+"""Between two looks at the settings file."""
 _SHUTDOWN_MARGIN = 2.0
 """Seconds for connections to close after the drain."""
 
@@ -62,10 +68,12 @@ def run_gateway(
     fleet_file: Path,
     number: int = 0,
     socket_dir: Path | None = None,
+    keep_fleet_file: Callable[[], None] | None = None,
 ) -> None:
     """Serve on `listeners` until SIGTERM or SIGINT, drain, and return. Raises StartupError.
 
-    `number` is this process's among `settings.listen.processes`; they meet in `socket_dir`.
+    `number` is this process's among `settings.listen.processes`; they meet in `socket_dir`. Where no parent
+    process keeps the fleet file, `keep_fleet_file` does, called now and then in a thread.
     """
     configure_logging(settings.telemetry)
     keys = _keys(settings)
@@ -78,7 +86,8 @@ def run_gateway(
         peers = endpoints_of(settings.peers, settings.listen.processes, number, socket_dir)
     except PeerError as error:
         raise StartupError(str(error)) from error
-    uvloop.run(_serve(settings, listeners, fleet_file, keys, peers))
+    siblings = Siblings(socket_dir, number, settings.listen.processes)
+    uvloop.run(_serve(settings, listeners, fleet_file, keys, peers, siblings, keep_fleet_file))
 
 
 def _keys(settings: Settings) -> KeyRing | None:
@@ -121,6 +130,8 @@ async def _serve(
     fleet_file: Path,
     keys: KeyRing | None,
     peers: PeerEndpoints,
+    siblings: Siblings,
+    keep_fleet_file: Callable[[], None] | None,
 ) -> None:
     run_directory = fleet_file.parent
     fleet = Fleet()
@@ -137,6 +148,8 @@ async def _serve(
     traces = _traces(settings)
     observers = _observers(requests, traces)
     relay = Relay(settings.relay, fleet, router, breakers, accounting, keys, observers)
+    streams = Streams(settings.streams, relay, siblings.number)
+    relay.open_logged = streams.open
     context = GatewayContext(
         membership=membership,
         router=router,
@@ -146,6 +159,7 @@ async def _serve(
         telemetry=settings.telemetry,
         settings=settings.model_dump(mode="json"),
         page=find_page(),
+        streams=Library(streams, siblings),
     )
     config = uvicorn.Config(
         create_app(context),
@@ -190,12 +204,42 @@ async def _serve(
             stack.push_async_callback(sockets.close)
         relay.start()
         stack.push_async_callback(relay.stop)
-        background = [numbers.run(), _close_idle(server, relay)]
+        stack.push_async_callback(siblings.close)
+        await stack.enter_async_context(_serving_siblings(siblings, server))
+        background = [numbers.run(), _close_idle(server, relay), streams.run()]
         background += [o.run() for o in (requests, traces) if o is not None]
+        if keep_fleet_file is not None:
+            background.append(_keep(keep_fleet_file))
         if keys is not None:
             background.append(_reload_keys(keys, settings.access.reload_seconds))
         await stack.enter_async_context(_running(background))
         await server.serve(listeners)
+
+
+@contextlib.asynccontextmanager
+async def _serving_siblings(siblings: Siblings, server: DrainingServer) -> AsyncIterator[None]:
+    """Let the other processes of this gateway ask for what lives in this one, while the block runs."""
+    path = siblings.own_socket
+    if path is None:
+        yield
+        return
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    config = server.config
+    config.load()
+    loop = asyncio.get_running_loop()
+
+    def connection() -> asyncio.Protocol:
+        return config.http_protocol_class(  # type: ignore[call-arg]
+            config=config, server_state=server.server_state, app_state={}, _loop=loop
+        )
+
+    listener = await loop.create_unix_server(connection, path)
+    try:
+        yield
+    finally:
+        listener.close()
+        await listener.wait_closed()
 
 
 @contextlib.asynccontextmanager
@@ -221,6 +265,12 @@ async def _reload_keys(keys: KeyRing, interval: float) -> None:
     while True:
         await asyncio.sleep(interval)
         keys.reload_if_changed()
+
+
+async def _keep(keep_fleet_file: Callable[[], None]) -> None:
+    while True:
+        await asyncio.sleep(_RELOAD_SECONDS)
+        await asyncio.to_thread(keep_fleet_file)
 
 
 async def _close_idle(server: DrainingServer, relay: Relay) -> None:
