@@ -1,0 +1,169 @@
+"""The memory tier's bytes: one shared segment cut into slots, each with a seal that says whether it is whole.
+
+The process that owns the store allocates (`Arena`); any process of the same user may map the segment by name
+and copy to and from slots (`Segment`). The segment is an anonymous memory file, reached as
+`/proc/<pid>/fd/<n>`: it is not bound by the size of /dev/shm, and the kernel frees it when the last process
+is gone, however that ended.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import secrets
+import struct
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from cache.slabs import Slabs
+
+Bytes = npt.NDArray[np.uint8]
+
+SLOT_HEADER = 64
+"""Bytes before each slot: generation (8), bytes sealed (8), xxh3-128 of them (16), unused. A cache line."""
+_GENERATION = struct.Struct("<Q")
+_SEAL = struct.Struct("<Q16s")
+_HEADER = struct.Struct("<QQ16s")
+_UNSEALED = bytes(16)
+
+
+class SlotRef(NamedTuple):
+    """Where bytes lie. The generation is another one each time a slot is given out: a stale reference is
+    noticed."""
+
+    offset: int
+    """Of the first data byte in the segment."""
+    nbytes: int
+    generation: int
+
+
+class Segment:
+    """A mapped arena: read, write, seal and verify slots. Safe from any thread and any process."""
+
+    def __init__(self, name: str, mapping: mmap.mmap) -> None:
+        self.name = name
+        self._mapping = mapping
+        self._bytes: Bytes = np.frombuffer(mapping, dtype=np.uint8)
+
+    @classmethod
+    def attach(cls, name: str, *, prefault: bool = False) -> Segment:
+        """Map the arena that another process of this user (or this one) made.
+
+        Raises OSError when that process is gone.
+        """
+        fd = os.open(name, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            return cls(name, _map(fd, os.fstat(fd).st_size, prefault))
+        finally:
+            os.close(fd)
+
+    def __len__(self) -> int:
+        return len(self._mapping)
+
+    def memory(self, ref: SlotRef) -> Bytes:
+        """The slot's bytes, writable, not copied."""
+        return self._bytes[ref.offset : ref.offset + ref.nbytes]
+
+    def current(self, ref: SlotRef) -> bool:
+        """Whether the slot is still the one that was given out: check before writing, and after copying
+        out."""
+        (generation,) = _GENERATION.unpack_from(self._mapping, ref.offset - SLOT_HEADER)
+        return bool(generation == ref.generation)
+
+    def seal(self, ref: SlotRef, digest: bytes | None = None) -> bytes:
+        """Declare the slot's bytes complete; whoever wrote them calls this. Returns their xxh3-128.
+
+        `digest` spares the computation when the caller has verified the bytes against it. Releases the GIL.
+        """
+        digest = digest or xxhash.xxh3_128_digest(self.memory(ref).data)
+        if self.current(ref):
+            _SEAL.pack_into(self._mapping, ref.offset - SLOT_HEADER + _GENERATION.size, ref.nbytes, digest)
+        return digest
+
+    def sealed(self, ref: SlotRef) -> bytes | None:
+        """The digest the slot was sealed with, None if it is not complete or no longer the same slot."""
+        generation, nbytes, digest = _HEADER.unpack_from(self._mapping, ref.offset - SLOT_HEADER)
+        if generation != ref.generation or nbytes != ref.nbytes or digest == _UNSEALED:
+            return None
+        return bytes(digest)
+
+    def verify(self, ref: SlotRef) -> bool:
+        """Whether the bytes are those that were sealed. Releases the GIL while hashing."""
+        digest = self.sealed(ref)
+        return (
+            digest is not None
+            and xxhash.xxh3_128_digest(self.memory(ref).data) == digest
+            and self.current(ref)
+        )
+
+    def close(self) -> None:
+        """Give the mapping back; views that are still held keep it alive until they go."""
+        self._bytes = np.empty(0, dtype=np.uint8)
+        try:
+            self._mapping.close()
+        except BufferError:  # somebody holds a view: the mapping goes with it
+            return
+
+
+class Arena(Segment):
+    """The owner's side: gives out slots of sizes between `slot_bytes / 32` and `slot_bytes`. Not
+    thread-safe."""
+
+    def __init__(self, capacity: int, slot_bytes: int, *, prefault: bool = False) -> None:
+        """An arena of at most `capacity` bytes for raw chunks of `slot_bytes`.
+
+        Raises ValueError if not even one slot fits, OSError if the memory cannot be had.
+        """
+        self.slot_bytes = slot_bytes
+        self._slabs = Slabs(capacity, slot_bytes, overhead=SLOT_HEADER)
+        self._fd = os.memfd_create("sluice-kv", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(self._fd, self._slabs.capacity)
+            mapping = _map(self._fd, self._slabs.capacity, prefault)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        super().__init__(f"/proc/{os.getpid()}/fd/{self._fd}", mapping)
+        # A random start: old payload bytes at a header's place never pass for a generation.
+        self._generation = secrets.randbits(62)
+
+    @property
+    def capacity(self) -> int:
+        return self._slabs.capacity
+
+    @property
+    def used(self) -> int:
+        """Bytes of slots given out, headers and rounding included."""
+        return self._slabs.used
+
+    def allocate(self, nbytes: int) -> SlotRef | None:
+        """A slot for `nbytes`, unsealed; None if no slot of that size is free.
+
+        Raises ValueError for more than `slot_bytes`.
+        """
+        start = self._slabs.allocate(nbytes)
+        if start is None:
+            return None
+        self._generation += 1
+        _HEADER.pack_into(self._mapping, start, self._generation, 0, _UNSEALED)
+        return SlotRef(start + SLOT_HEADER, nbytes, self._generation)
+
+    def free(self, ref: SlotRef) -> None:
+        """Take a slot back; every reference to it is stale from here on. Raises ValueError if nobody has
+        it."""
+        self._slabs.free(ref.offset - SLOT_HEADER)
+        _HEADER.pack_into(self._mapping, ref.offset - SLOT_HEADER, 0, 0, _UNSEALED)
+
+    def close(self) -> None:
+        super().close()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _map(fd: int, size: int, prefault: bool) -> mmap.mmap:
+    flags = mmap.MAP_SHARED | (mmap.MAP_POPULATE if prefault else 0)
+    return mmap.mmap(fd, size, flags=flags)

@@ -1,0 +1,134 @@
+"""What the store knows of each chunk, and the arena's room: who may stay, who must go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from cache.arena import Arena, SlotRef
+from cache.keys import ChunkKey
+from cache.policies.policy import EvictionPolicy, make_policy
+
+
+class Place(NamedTuple):
+    """A copy of a chunk in a slower tier."""
+
+    nbytes: int
+    """Of the frame."""
+    used: float
+    """Wall-clock second of the last use that this process knows of."""
+
+
+class Entry:
+    """One chunk: its slot in the arena, if any, and the slower tiers that have it."""
+
+    __slots__ = (
+        "expires",
+        "holds",
+        "indexed",
+        "key",
+        "landing",
+        "pinned",
+        "places",
+        "position",
+        "slot",
+        "tenant",
+        "waiters",
+    )
+
+    def __init__(self, key: ChunkKey, tenant: str) -> None:
+        self.key = key
+        self.tenant = tenant
+        self.position = 0
+        """Of the chunk's first token in its sequence."""
+        self.slot: SlotRef | None = None
+        """Complete and readable."""
+        self.landing: SlotRef | None = None
+        """Being filled, by a reservation or a fetch."""
+        self.places: dict[str, Place] = {}
+        self.holds = 0
+        """Leases and transfers that use the slot."""
+        self.waiters: list[Callable[[Entry], None]] = []
+        """Called once when `landing` has ended, either way."""
+        self.expires: float | None = None
+        """Wall-clock second after which it is not served."""
+        self.pinned = False
+        self.indexed = True
+        """False once it was cleared: whoever holds it last frees the slot."""
+
+
+class Room:
+    """The arena's slots shared among tenants. Not thread-safe: the store's lock is held around every call.
+
+    Every tenant has a policy of its own, so one tenant's traffic evicts its own chunks once it has more than
+    its share: its quota if it has one, else an equal part of the arena.
+    """
+
+    def __init__(self, arena: Arena, policy: str, quota: Callable[[str], int | None]) -> None:
+        self._arena = arena
+        self._policy_name = policy
+        self._quota = quota
+        self._policies: dict[str, EvictionPolicy] = {}
+        self._used: dict[str, int] = {}
+
+    def used(self, tenant: str) -> int:
+        """Bytes of the tenant's slots, being filled ones included."""
+        return self._used.get(tenant, 0)
+
+    def tenants(self) -> Iterator[tuple[str, int]]:
+        return iter(self._used.items())
+
+    def take(self, tenant: str) -> SlotRef | None:
+        """A free slot within the tenant's quota, None if there is none."""
+        nbytes = self._arena.slot_bytes
+        quota = self._quota(tenant)
+        if quota is not None and self.used(tenant) + nbytes > quota:
+            return None
+        ref = self._arena.allocate(nbytes)
+        if ref is not None:
+            self._used[tenant] = self.used(tenant) + nbytes
+        return ref
+
+    def give(self, ref: SlotRef, tenant: str) -> None:
+        """Return a slot."""
+        self._arena.free(ref)
+        left = self._used[tenant] - ref.nbytes
+        if left:
+            self._used[tenant] = left
+        else:
+            del self._used[tenant]
+
+    def admit(self, entry: Entry) -> None:
+        """The entry's slot may from now on be chosen as a victim."""
+        self.policy(entry.tenant).insert(entry.key, self._arena.slot_bytes)
+
+    def forget(self, entry: Entry) -> None:
+        """The entry's slot is no candidate: it left, or it is pinned."""
+        self.policy(entry.tenant).remove(entry.key)
+
+    def policy(self, tenant: str) -> EvictionPolicy:
+        policy = self._policies.get(tenant)
+        if policy is None:
+            policy = self._policies[tenant] = make_policy(self._policy_name, self._arena.capacity)
+        return policy
+
+    def victim(self, tenant: str, protected: Callable[[bytes], bool]) -> bytes | None:
+        """The chunk to drop so that `tenant` may save one; None if nothing may be dropped.
+
+        The tenant's own when it has its share or more, else one of whoever is furthest above theirs.
+        """
+        quota = self._quota(tenant)
+        if quota is not None and self.used(tenant) + self._arena.slot_bytes > quota:
+            return self.policy(tenant).evict(protected)
+        by_excess = sorted(self._used, key=lambda name: self._used[name] / self._share(name), reverse=True)
+        if self.used(tenant) >= self._share(tenant):
+            by_excess.insert(0, tenant)
+        for name in by_excess:
+            key = self.policy(name).evict(protected)
+            if key is not None:
+                return key
+        return None
+
+    def _share(self, tenant: str) -> float:
+        quota = self._quota(tenant)
+        return max(1.0, quota if quota is not None else self._arena.capacity / max(1, len(self._used)))

@@ -1,0 +1,258 @@
+"""Which chunk is where, and who holds it. The one place that changes it, behind one lock.
+
+A slot belongs to exactly one of: a landing (reservation or fetch), a readable entry, the free list. Every
+method here keeps that true, whatever order lookups, transfers, evictions, pins, clears and expiries come in.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from cache.arena import Arena, SlotRef
+from cache.counters import MEMORY, StoreCounters, TierCounters
+from cache.index import Entry, Place, Room
+from cache.keys import NAMESPACE_BYTES, ChunkKey
+from cache.pins import Pins
+
+_EVENTS = 1 << 16
+
+
+class Event(NamedTuple):
+    """A chunk came into a tier or left it."""
+
+    stored: bool
+    key: ChunkKey
+    tier: str
+
+
+class Ledger:
+    """Entries, slots, holds, pins. `lock` is reentrant; methods take it themselves unless they say
+    otherwise."""
+
+    def __init__(
+        self, arena: Arena, policy: str, quota: Callable[[str], int | None], tenant_of: Callable[[bytes], str]
+    ) -> None:
+        self.lock = threading.RLock()
+        self.arena = arena
+        self.entries: dict[ChunkKey, Entry] = {}
+        self.counters = StoreCounters()
+        self.memory = TierCounters()
+        self.pins = Pins()
+        self.events: deque[Event] = deque()
+        self.held = 0
+        """Chunks with at least one hold."""
+        self.before_drop: Callable[[Entry], bool] = _let_go
+        """Asked before a slot is evicted; True: its bytes are being written, and the slot is dropped after
+        that."""
+        self.room = Room(arena, policy, quota)
+        self._tenant_of = tenant_of
+
+    # Entries
+
+    def entry(self, key: ChunkKey) -> Entry:
+        """The entry of a key, made if there is none; one that stays without slot and places must be
+        `tidy`-ed."""
+        entry = self.entries.get(key)
+        if entry is None:
+            entry = self.entries[key] = Entry(key, self._tenant_of(key[:NAMESPACE_BYTES]))
+            entry.pinned = key in self.pins
+        return entry
+
+    def tidy(self, entry: Entry) -> None:
+        """Forget an entry that nothing is known of any more."""
+        if entry.indexed and entry.slot is None and entry.landing is None and not entry.places:
+            entry.indexed = False
+            del self.entries[entry.key]
+
+    # Holds
+
+    def hold(self, entry: Entry) -> None:
+        if not entry.holds:
+            self.held += 1
+        entry.holds += 1
+
+    def unhold(self, entry: Entry) -> None:
+        entry.holds -= 1
+        if not entry.holds:
+            self.held -= 1
+            if not entry.indexed and entry.slot is not None:
+                self._free(entry, entry.slot)
+
+    # Slots
+
+    def take(self, tenant: str) -> SlotRef | None:
+        """A slot to write into, evicting what must go for it; None if all that could go is in use."""
+        with self.lock:
+            while (ref := self.room.take(tenant)) is None:
+                key = self.room.victim(tenant, self._is_held)
+                if key is None:
+                    return None
+                self._evict(self.entries[ChunkKey(key)])
+            return ref
+
+    def begin(self, entry: Entry) -> SlotRef | None:
+        """Give an entry without a slot one to be filled; None if there is no room."""
+        with self.lock:
+            entry.landing = self.take(entry.tenant)
+            return entry.landing
+
+    def land(self, entry: Entry) -> None:
+        """The landing slot is complete: readable from now on."""
+        with self.lock:
+            ref, entry.landing = entry.landing, None
+            if ref is None:
+                raise ValueError("nothing was to land")
+            entry.slot = ref
+            if entry.indexed:
+                self._settle(entry)
+                self._tell(Event(True, entry.key, MEMORY))
+            self._wake(entry)
+            if not entry.indexed and not entry.holds:
+                self._free(entry, ref)
+
+    def fail(self, entry: Entry) -> None:
+        """The landing slot will not be filled."""
+        with self.lock:
+            ref, entry.landing = entry.landing, None
+            if ref is not None:
+                self.room.give(ref, entry.tenant)
+            self._wake(entry)
+            self.tidy(entry)
+
+    def drop(self, entry: Entry) -> bool:
+        """Free the slot unless somebody holds it; returns whether it was freed."""
+        with self.lock:
+            if entry.slot is None or entry.holds:
+                return False
+            self.room.forget(entry)
+            self._free(entry, entry.slot)
+            self._tell(Event(False, entry.key, MEMORY))
+            self.tidy(entry)
+            return True
+
+    def clear(self, entry: Entry) -> None:
+        """Forget the chunk: no lookup finds it from here on. Those who hold its slot go on reading it."""
+        with self.lock:
+            if not entry.indexed:
+                return
+            self.room.forget(entry)
+            entry.indexed = False
+            del self.entries[entry.key]
+            if entry.slot is not None:
+                self._tell(Event(False, entry.key, MEMORY))
+                if not entry.holds:
+                    self._free(entry, entry.slot)
+            for tier in entry.places:
+                self._tell(Event(False, entry.key, tier))
+
+    def replenish(self, share: float) -> None:
+        """Evict, starting the write-back of what is unwritten, until `share` of the arena is free or on its
+        way out."""
+        with self.lock:
+            wanted = self.arena.capacity * (1 - share)
+            leaving = 0
+            while self.arena.used - leaving > wanted:
+                key = self.room.victim("", self._is_held)
+                if key is None:
+                    return
+                if not self._evict(self.entries[ChunkKey(key)]):
+                    leaving += self.arena.slot_bytes
+
+    # Slower tiers
+
+    def placed(self, entry: Entry, tier: str, place: Place) -> None:
+        """A copy is in `tier`."""
+        with self.lock:
+            if not entry.indexed:
+                return
+            if tier not in entry.places:
+                self._tell(Event(True, entry.key, tier))
+            entry.places[tier] = place
+
+    def displaced(self, entry: Entry, tier: str) -> None:
+        """The copy in `tier` is gone."""
+        with self.lock:
+            if entry.places.pop(tier, None) is not None and entry.indexed:
+                self._tell(Event(False, entry.key, tier))
+                self.tidy(entry)
+
+    # Pins
+
+    def pin(self, key: ChunkKey, owner: str, until: float) -> bool:
+        """Pin a chunk that is known; returns whether it is."""
+        with self.lock:
+            entry = self.entries.get(key)
+            if entry is None:
+                return False
+            self.pins.pin(key, owner, until)
+            entry.pinned = True
+            self.room.forget(entry)
+            return True
+
+    def unpin(self, key: ChunkKey, owner: str) -> bool:
+        """End the owner's pin; returns whether the chunk may be evicted now."""
+        with self.lock:
+            free = self.pins.unpin(key, owner)
+            if free:
+                self._unpinned(key)
+            return free
+
+    def expire_pins(self, wall: float) -> None:
+        with self.lock:
+            for key in self.pins.expire(wall):
+                self._unpinned(key)
+
+    def take_events(self) -> Iterator[Event]:
+        """What happened since the last call, in order."""
+        while self.events:
+            yield self.events.popleft()
+
+    # With the lock held
+
+    def _evict(self, entry: Entry) -> bool:
+        """Evict a victim that its policy has let go; False if its slot stays until it is written."""
+        if self.before_drop(entry):
+            return False
+        if entry.slot is not None:
+            self._free(entry, entry.slot)
+            self.memory.evictions += 1
+            self._tell(Event(False, entry.key, MEMORY))
+        self.tidy(entry)
+        return True
+
+    def _settle(self, entry: Entry) -> None:
+        if not entry.pinned:
+            self.room.admit(entry)
+
+    def _unpinned(self, key: ChunkKey) -> None:
+        entry = self.entries.get(key)
+        if entry is not None:
+            entry.pinned = False
+            if entry.slot is not None:
+                self.room.admit(entry)
+
+    def _free(self, entry: Entry, ref: SlotRef) -> None:
+        entry.slot = None
+        self.room.give(ref, entry.tenant)
+
+    def _wake(self, entry: Entry) -> None:
+        waiters, entry.waiters = entry.waiters, []
+        for waiter in waiters:
+            waiter(entry)
+
+    def _is_held(self, key: bytes) -> bool:
+        entry = self.entries.get(ChunkKey(key))
+        return entry is not None and entry.holds > 0
+
+    def _tell(self, event: Event) -> None:
+        if len(self.events) >= _EVENTS:
+            self.events.popleft()
+            self.counters.events_lost += 1
+        self.events.append(event)
+
+
+def _let_go(entry: Entry) -> bool:
+    return False

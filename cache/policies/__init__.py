@@ -1,0 +1,2 @@
+"""Which chunk goes first when space is short: pure data structures, the same in the store and in the
+simulator."""

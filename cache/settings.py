@@ -1,0 +1,149 @@
+"""How a store is set up: small immutable values, one per part, that a JSON or YAML mapping converts into."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+WriteMode = Literal["through", "back", "never"]
+"""When a tier gets a chunk: as soon as it is saved, when memory is about to drop it, or only by `move`."""
+PolicyName = Literal["lru", "s3fifo"]
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]i?B?|B)?", re.IGNORECASE)
+_UNITS = {"": 1, "K": 10, "M": 20, "G": 30, "T": 40}
+
+
+class LinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the store talks to one slower tier."""
+
+    codec: str = "raw"
+    codec_config: Mapping[str, Any] = {}
+    write: WriteMode = "through"
+    timeout_seconds: float = 5.0
+    """Deadline of one batch."""
+    batch: int = 16
+    """Chunks per operation."""
+    queue_chunks: int = 1024
+    """Chunks waiting to be written; more are dropped, never a request delayed."""
+    fill_on_hit: bool = True
+    """Copy here what was found in a slower tier."""
+    failures_to_open: int = 3
+    """Failed operations in a row after which the tier is left alone for a while."""
+    retry_seconds: float = 5.0
+    """How long at first; doubled up to a minute while it stays broken."""
+
+
+class PackSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of memory that holds what the arena drops, encoded and at its true size: it holds more than it
+    takes."""
+
+    bytes: int
+    policy: PolicyName = "s3fifo"
+    link: LinkSettings = LinkSettings(write="back", fill_on_hit=False)
+
+
+class MemorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The arena in shared memory: raw chunks, ready to be copied into engine pages."""
+
+    bytes: int = 1 << 30
+    policy: PolicyName = "s3fifo"
+    prefault: bool = True
+    """Touch every page at start: slower start, no page faults while the first requests are saved."""
+    pack: PackSettings | None = None
+
+
+class FileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A directory, shared by any number of processes."""
+
+    path: str
+    bytes: int = 10 << 30
+    """Bound over all processes that use the directory."""
+    policy: PolicyName = "lru"
+    fsync: bool = False
+    """Wait for the disk before a chunk counts as written. Without it a power cut may tear the newest files,
+    which their checksums then turn into misses."""
+    link: LinkSettings = LinkSettings()
+
+
+class ValkeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A Valkey or Redis server."""
+
+    url: str
+    """`redis://[user:password@]host:port/db`, `rediss://` for TLS, `unix://` for a socket."""
+    ttl_seconds: int = 86400
+    """Renewed by every read. The server's own `maxmemory` policy bounds the bytes."""
+    prefix: str = "sluice:kv:"
+    link: LinkSettings = LinkSettings(timeout_seconds=2.0)
+
+    def __repr__(self) -> str:
+        parts = urlsplit(self.url)
+        netloc = parts.netloc.rpartition("@")[2]
+        masked = parts._replace(netloc=f"***@{netloc}" if "@" in parts.netloc else netloc)
+        url = urlunsplit(masked)
+        return f"ValkeySettings(url={url!r}, ttl_seconds={self.ttl_seconds}, prefix={self.prefix!r})"
+
+
+class ObjectSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A bucket of an S3-compatible object store. Credentials come from the usual AWS_* environment."""
+
+    url: str
+    """`s3://bucket/prefix`."""
+    endpoint: str | None = None
+    """For stores other than AWS, e.g. `http://127.0.0.1:9000`."""
+    region: str | None = None
+    link: LinkSettings = LinkSettings(timeout_seconds=10.0, write="back")
+
+
+class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole store. Absent tiers are None."""
+
+    memory: MemorySettings = MemorySettings()
+    file: FileSettings | None = None
+    valkey: ValkeySettings | None = None
+    object: ObjectSettings | None = None
+    chunk_blocks: int = 1
+    """Engine blocks per chunk: one keeps hits as fine as the engine's own."""
+    ttl_seconds: float | None = None
+    """Age after which a chunk is no longer served from any tier; None: no limit."""
+    lease_seconds: float = 60.0
+    reserve_seconds: float = 120.0
+    """Longest time between reserving slots and committing them; no save takes that long."""
+    miss_memory_seconds: float = 2.0
+    """How long a shared tier is not asked again for a chunk that it did not have."""
+    tenant_bytes: int | None = None
+    """Arena bytes of any one tenant; None: no limit."""
+    tenants: Mapping[str, int] = {}
+    """Arena bytes of named tenants, before `tenant_bytes`."""
+
+
+def store_settings(mapping: Mapping[str, Any]) -> StoreSettings:
+    """Settings from JSON or YAML values; sizes may be written `"4GiB"`.
+
+    Raises ValueError naming the field that is unknown, missing or of a wrong type.
+    """
+    try:
+        return msgspec.convert(_sizes(mapping), StoreSettings)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"KV store settings: {error}") from error
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `512MiB`, `4G`, `1.5TB`; powers of 1024 throughout, as engines count memory."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"not a size: {text!r}; write bytes, or a number with KiB, MiB, GiB or TiB")
+    unit = (match[2] or "").upper().rstrip("B").rstrip("I")
+    return int(float(match[1]) * (1 << _UNITS[unit])) if unit else int(float(match[1]))
+
+
+def _sizes(value: Any, name: str = "") -> Any:
+    if isinstance(value, Mapping):
+        inner = "bytes" if name == "tenants" else None
+        return {key: _sizes(item, inner or str(key)) for key, item in value.items()}
+    if isinstance(value, str) and name in ("bytes", "tenant_bytes"):
+        return parse_size(value)
+    return value

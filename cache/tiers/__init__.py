@@ -1,0 +1,1 @@
+"""Where frames are kept: one file per kind of place, all behind `tier.Tier`."""
