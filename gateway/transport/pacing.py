@@ -10,15 +10,19 @@ class Pacing:
     """Seconds, unless said otherwise."""
 
     interval: float = 0.020
-    """Least time between two packets: what is written in the meantime shares one."""
+    """Least time between two packets while some get lost."""
+    calm_interval: float = 0.040
+    """Least time between two packets while none do: what is written in the meantime shares one."""
     rtt_share: float = 1 / 8
-    """The interval is at least this share of the round-trip time."""
-    ack_delay: float = 0.040
+    """The calm interval is at least this share of the round-trip time."""
+    ack_delay: float = 0.080
     """Longest time a receiver waits before it acknowledges. Both sides need the same value."""
     initial_rtt: float = 0.2
     """Assumed until the first acknowledgement."""
-    early_copies: int = 0
+    early_copies: int = 2
     """Repeats of a newest record, an interval apart, before its acknowledgement can be missed."""
+    loss_memory: float = 5.0
+    """Early copies are sent for so long after a packet was lost; none on a path that loses nothing."""
     repeat_growth: float = 1.2
     """Each repeat without an answer makes the next wait longer by this factor."""
     longest_repeat: float = 0.1
@@ -27,10 +31,10 @@ class Pacing:
     """A path without news gets an empty packet this often, so that a pause is not taken for a dead path."""
 
     def __post_init__(self) -> None:
-        if min(self.interval, self.ack_delay, self.initial_rtt, self.longest_repeat, self.idle) <= 0:
+        if min(self.interval, self.calm_interval, self.ack_delay, self.initial_rtt, self.longest_repeat, self.idle) <= 0:
             raise ValueError("intervals must be positive")
-        if self.repeat_growth < 1 or self.early_copies < 0 or self.rtt_share < 0:
-            raise ValueError("repeat_growth must be at least 1, early_copies and rtt_share at least 0")
+        if self.repeat_growth < 1 or min(self.early_copies, self.rtt_share, self.loss_memory) < 0:
+            raise ValueError("repeat_growth must be at least 1; copies, share and memory at least 0")
 
 
 class RoundTrip:

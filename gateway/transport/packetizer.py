@@ -124,6 +124,9 @@ class Packetizer:
         """Number of the last packet."""
         self._sent_at: OrderedDict[int, float] = OrderedDict()
         self._echoed = 0
+        self._lost = 0
+        """Packets up to `_echoed` that had not arrived by then."""
+        self._lossy_until = now
         self._burst = 0
         self._allowed = now
         """No packet before this."""
@@ -223,6 +226,9 @@ class Packetizer:
         if ack.echo > self._echoed:
             self._echoed = ack.echo
             self._measure(ack, now)
+            if ack.echo - ack.received > self._lost:
+                self._lossy_until = now + self._pacing.loss_memory
+            self._lost = ack.echo - ack.received
         if covered or ack.next - 1 > self._acked:
             for number in covered:
                 self._pending_bytes -= len(self._pending.pop(number).data)
@@ -239,8 +245,17 @@ class Packetizer:
         """What was last sent before this should have been acknowledged by now."""
         return now - self.rtt.patience - self._pacing.ack_delay
 
-    def _interval(self) -> float:
-        return max(self._pacing.interval, self.rtt.smoothed * self._pacing.rtt_share)
+    def _lossy(self, now: float) -> bool:
+        """Were packets lost lately, or is an acknowledgement overdue?"""
+        return now < self._lossy_until or (
+            bool(self._pending) and self._oldest_sent(now) < self._lost_before(now)
+        )
+
+    def _interval(self, now: float) -> float:
+        pacing = self._pacing
+        if self._lossy(now):
+            return pacing.interval
+        return max(pacing.interval, pacing.calm_interval, self.rtt.smoothed * pacing.rtt_share)
 
     def _chosen(self, now: float) -> list[Pending]:
         if not self._pending:
@@ -280,7 +295,7 @@ class Packetizer:
             self._sent_at.popitem(last=False)
         self._last_packet = now
         self._burst = self._burst + 1 if self._unsent and self._burst + 1 < _BURST else 0
-        self._allowed = now if self._burst else now + self._interval()
+        self._allowed = now if self._burst else now + self._interval(now)
         if fresh:
             self._copies = 0
             self._repeat_wait = 0.0 if not overdue else self._repeat_wait
@@ -319,10 +334,11 @@ class Packetizer:
         """Plan the next packet without news: an early copy, or once the oldest record is overdue."""
         if not self._pending:
             return
-        wait = max(self._repeat_wait, self._interval())
-        if self._copies < self._pacing.early_copies:
-            self._repeat_at = last + self._interval()
+        interval = self._interval(now)
+        if self._copies < self._pacing.early_copies and self._lossy(now):
+            self._repeat_at = last + interval
             return
+        wait = max(self._repeat_wait, interval)
         due = self._oldest_sent(now) + self.rtt.patience + self._pacing.ack_delay
         if due <= now:
             self._repeat_wait = min(wait * self._pacing.repeat_growth, max(self._pacing.longest_repeat, wait))

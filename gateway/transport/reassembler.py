@@ -17,7 +17,7 @@ class ReceiverSettings:
 
     ack_every: int = 4
     """Packets for one acknowledgement."""
-    ack_delay: float = 0.040
+    ack_delay: float = 0.080
     """Seconds that a packet waits at most for its acknowledgement."""
     ahead_records: int = 4096
     ahead_bytes: int = 1024 * 1024

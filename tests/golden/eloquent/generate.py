@@ -24,6 +24,7 @@ from gateway.transport.eloquent import (
     Kind,
     Packetizer,
     Reassembler,
+    ReceiverSettings,
     Record,
     Template,
     compact,
@@ -261,8 +262,8 @@ class Script:
         return {
             "stream": self.stream,
             "after": self.after,
-            "ack_every": 4,
-            "ack_delay_ms": 40,
+            "ack_every": ReceiverSettings().ack_every,
+            "ack_delay_ms": round(ReceiverSettings().ack_delay * 1000),
             "steps": self.steps,
             "chunks": [event.decode() for event in self.events[self.after :]],
         }
