@@ -38,6 +38,10 @@ class WorkerInfo:
     """ZMQ ROUTER endpoint that replays KV events."""
     log: str | None = None
     """Where the worker's own output goes, for messages to people."""
+    every_address: bool = False
+    """The name in `url` stands for all addresses that it resolves to, and each of them is a worker."""
+    server_name: str | None = None
+    """Name to ask for (`Host`, TLS) where `url` has an address instead."""
 
 
 class FleetFileError(ValueError):

@@ -26,6 +26,7 @@ from gateway.api.app import create_app
 from gateway.api.context import GatewayContext
 from gateway.api.routes.pages import find_page
 from gateway.relay.accounting import AccessRecord, Accounting
+from gateway.relay.addresses import AddressWatcher
 from gateway.relay.breaker import Breakers
 from gateway.relay.front import Front
 from gateway.relay.membership import Membership
@@ -190,6 +191,8 @@ async def _serve(
             settings.relay.worker_api_key,
             on_cache_size=router.know_cache_size,
         )
+        interval = settings.relay.health.resolve_interval
+        await stack.enter_async_context(AddressWatcher(membership.names, membership.know_addresses, interval))
         await stack.enter_async_context(prober)
         await prober.first_round(within=_FIRST_ROUND_SECONDS)
         await events.start()

@@ -54,7 +54,10 @@ def plan_workers(
 
 def workers_elsewhere(settings: EngineSettings) -> list[WorkerInfo]:
     """The workers that somebody else runs, as the fleet file lists them."""
-    return [WorkerInfo(id=f"remote-{n}", url=url) for n, url in enumerate(settings.worker_urls)]
+    return [
+        WorkerInfo(id=f"remote-{n}", url=url, every_address=True)
+        for n, url in enumerate(settings.worker_urls)
+    ]
 
 
 def _command_of(

@@ -72,14 +72,14 @@ class _Front:
 class Supervisor:
     """Runs `plans` as workers and `fronts` copies of `run_front`; tells the fleet file about the workers.
 
-    `run_front` is given its number. `elsewhere` are workers that somebody else runs: they are listed, not
-    watched. Without a `fleet_file` of ours somebody else keeps that too.
+    `run_front` is given its number. `elsewhere` says, whenever it is asked, which workers somebody else runs:
+    they are listed, not watched. Without a `fleet_file` of ours somebody else keeps that too.
     """
 
     def __init__(
         self,
         plans: Sequence[WorkerPlan],
-        elsewhere: Sequence[WorkerInfo],
+        elsewhere: Callable[[], Sequence[WorkerInfo]],
         *,
         fronts: int,
         run_front: Callable[[int], None],
@@ -90,7 +90,7 @@ class Supervisor:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._workers = [SupervisedWorker.of(plan, settings) for plan in plans]
-        self._elsewhere = list(elsewhere)
+        self._elsewhere = elsewhere
         self._fronts = [
             _Front(number, self._as_front(run_front, number), Lifecycle(front_settings, probed=False))
             for number in range(fronts)
@@ -210,7 +210,7 @@ class Supervisor:
         """No worker ever came up and none will, or no front process will."""
         if self._fronts and all(front.life.state == "failed" for front in self._fronts):
             return True
-        if not self._workers or self._elsewhere:
+        if not self._workers or self._elsewhere():
             return False
         return all(w.life.state == "failed" and not w.ever_ready for w in self._workers)
 
@@ -239,7 +239,7 @@ class Supervisor:
         return self._phase == "stopping" and all(p.pid is None and p.life.over for p in processes)
 
     def _publish(self, now: float) -> None:
-        infos = [worker.info() for worker in self._workers] + self._elsewhere
+        infos = [*(worker.info() for worker in self._workers), *self._elsewhere()]
         if infos != self._written and self._fleet_file is not None:
             write_fleet(self._fleet_file, infos)
             self._written = infos

@@ -6,16 +6,16 @@ import importlib
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from engine_adapter.api import write_fleet
+from engine_adapter.api import WorkerInfo, write_fleet
 from engine_adapter.launch.hardware import Hardware
-from engine_adapter.launch.plan import plan_workers, workers_elsewhere
+from engine_adapter.launch.plan import plan_workers
 from engine_adapter.launch.ports import PortReservations
 from engine_adapter.launch.settings import SupervisionSettings
 from engine_adapter.launch.supervisor import EX_CONFIG, Supervisor
@@ -38,6 +38,7 @@ from gateway.cli.flags import (
     state_directory,
 )
 from gateway.cli.listener import ListenError, address_of, bind_listener, browsable_url
+from gateway.cli.reload import WorkersElsewhere
 from gateway.cli.version import sluice_version
 from gateway.config import SettingsError
 from gateway.settings import Settings, load
@@ -159,6 +160,7 @@ def serve(
             engine_args=engine_flags(ctx.args),
         )
         settings = load(config, os.environ, flags)
+        elsewhere = WorkersElsewhere(settings, config, lambda: load(config, os.environ, flags), _tell)
     except SettingsError as error:
         fail(*error.problems)
     try:
@@ -166,10 +168,14 @@ def serve(
     except ListenError as error:
         fail(str(error))
     with listener:
-        raise typer.Exit(_run(settings, listener))
+        raise typer.Exit(_run(settings, listener, elsewhere))
 
 
-def _run(settings: Settings, listener: socket.socket) -> int:
+def _tell(line: str) -> None:
+    typer.echo(f"sluice: {line}", err=True)
+
+
+def _run(settings: Settings, listener: socket.socket, elsewhere: WorkersElsewhere) -> int:
     """Run until ended; returns the exit status."""
     host, port = address_of(listener)
     state_dir = state_directory(settings.supervision.state_dir, port)
@@ -184,13 +190,23 @@ def _run(settings: Settings, listener: socket.socket) -> int:
     if settings.engine.fleet_file is None:
         _forget_last_run(state_dir)
     if supervised:
-        return _supervise(settings, listener, state_dir, console)
+        return _supervise(settings, listener, elsewhere, state_dir, console)
     fleet_file = _fleet_file(settings, state_dir)
+    listed: list[WorkerInfo] = []
+
+    def keep_fleet_file() -> None:
+        nonlocal listed
+        if (workers := elsewhere()) != listed:
+            write_fleet(fleet_file, workers)
+            listed = workers
+
     if settings.engine.fleet_file is None:
-        write_fleet(fleet_file, workers_elsewhere(settings.engine))
+        write_fleet(fleet_file, listed)
+        keep_fleet_file()
     console.opened(sluice_version())
     console.example(None)
-    _run_gateway(settings, listener, fleet_file)
+    keep = None if settings.engine.fleet_file else keep_fleet_file
+    _run_gateway(settings, listener, fleet_file, keep_fleet_file=keep)
     return 0
 
 
@@ -202,7 +218,13 @@ def _forget_last_run(state_dir: Path) -> None:
     (state_dir / "overrides.json").unlink(missing_ok=True)
 
 
-def _supervise(settings: Settings, listener: socket.socket, state_dir: Path, console: Console) -> int:
+def _supervise(
+    settings: Settings,
+    listener: socket.socket,
+    elsewhere: WorkersElsewhere,
+    state_dir: Path,
+    console: Console,
+) -> int:
     """Run gateway processes and workers as children of this process."""
     # Imported once and before the workers compete for the processor; the forks share it.
     importlib.import_module("gateway.serve")
@@ -220,7 +242,7 @@ def _supervise(settings: Settings, listener: socket.socket, state_dir: Path, con
         )
         supervisor = Supervisor(
             plans,
-            workers_elsewhere(settings.engine),
+            elsewhere,
             fronts=settings.listen.processes,
             run_front=lambda number: _run_gateway(settings, listener, fleet_file, number, socket_dir),
             settings=settings.supervision,
@@ -259,11 +281,12 @@ def _run_gateway(
     fleet_file: Path,
     number: int = 0,
     socket_dir: Path | None = None,
+    keep_fleet_file: Callable[[], None] | None = None,
 ) -> None:
     from gateway.serve import StartupError, run_gateway
 
     try:
-        run_gateway(settings, [listener], fleet_file, number, socket_dir)
+        run_gateway(settings, [listener], fleet_file, number, socket_dir, keep_fleet_file)
     except StartupError as error:
         typer.echo(f"sluice: {error}", err=True)
         raise SystemExit(EX_CONFIG) from error

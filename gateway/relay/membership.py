@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from engine_adapter.api import FleetFileError, WorkerInfo, read_fleet
+from gateway.relay.addresses import at_address, name_of
 from gateway.routing.fleet import Fleet, Worker
 
 log = structlog.get_logger(__name__)
@@ -59,6 +60,7 @@ class Membership:
         self._overrides_file = overrides_file
         self._listed: list[WorkerInfo] = []
         self._overrides = Overrides()
+        self._addresses: dict[str, tuple[str, ...]] = {}
         self._seen: dict[Path, Version] = {}
         self._listeners: list[Callable[[], None]] = []
         self.refresh(force=True)
@@ -85,6 +87,15 @@ class Membership:
         if changed:
             self._apply()
         return changed
+
+    def names(self) -> set[str]:
+        """Names of workers that have to be looked up, since each of their addresses is a worker."""
+        return {name for info in self._named() if (name := name_of(info)) is not None}
+
+    def know_addresses(self, name: str, addresses: tuple[str, ...]) -> None:
+        """The workers called `name` are those at `addresses`, from now on."""
+        self._addresses[name] = addresses
+        self._apply()
 
     def add(self, info: WorkerInfo) -> Worker:
         """Raises MembershipError when the id is taken or the URL is not one."""
@@ -179,14 +190,25 @@ class Membership:
 
     def _apply(self) -> None:
         members: dict[str, WorkerInfo] = {}
-        for info in (*self._fixed, *self._listed, *self._overrides.added):
-            if info.id not in self._overrides.removed:
-                members.setdefault(info.id, info)
+        for named in self._named():
+            for info in self._at_each_address(named):
+                if info.id not in self._overrides.removed:
+                    members.setdefault(info.id, info)
         self.infos = members
         self.drained = frozenset(self._overrides.drained)
         self.fleet.update(list(members.values()))
         for listener in self._listeners:
             listener()
+
+    def _named(self) -> list[WorkerInfo]:
+        every = (*self._fixed, *self._listed, *self._overrides.added)
+        return [info for info in every if info.id not in self._overrides.removed]
+
+    def _at_each_address(self, info: WorkerInfo) -> list[WorkerInfo]:
+        """The worker itself until its name was looked up: it is shown, with why it cannot be reached."""
+        name = name_of(info)
+        addresses = self._addresses.get(name, ()) if name is not None else ()
+        return [at_address(info, name, a) for a in addresses] if name and addresses else [info]
 
 
 def _without(ids: tuple[str, ...], worker_id: str) -> tuple[str, ...]:

@@ -53,6 +53,7 @@ class Pool:
                 worker.host,
                 worker.port,
                 ssl=self._tls_context() if worker.tls else None,
+                server_hostname=worker.server_name if worker.tls else None,
             )
         except OSError as error:
             opened(error)

@@ -204,7 +204,7 @@ class Prober:
         """Why it cannot serve, or an empty reason and what it serves."""
         try:
             client = await self._client_of(worker)
-            answer = await client.get(f"{worker.url}/health")
+            answer = await self._get(client, worker, "/health")
             if answer.status_code != 200:
                 return f"answers {worker.url}/health with {answer.status_code}", ()
             if health.models:
@@ -220,12 +220,21 @@ class Prober:
 
     async def _introduce(self, client: httpx.AsyncClient, worker: Worker) -> tuple[ServedModel, ...]:
         """What a worker that has just come up serves, and how large its cache is."""
-        models = _served(await client.get(f"{worker.url}/v1/models"), worker)
+        models = _served(await self._get(client, worker, "/v1/models"), worker)
         if self._on_cache_size is not None:
-            tokens = cache_tokens((await client.get(f"{worker.url}/metrics")).text)
+            tokens = cache_tokens((await self._get(client, worker, "/metrics")).text)
             if tokens is not None:
                 self._on_cache_size(worker.id, tokens)
         return models
+
+    @staticmethod
+    async def _get(client: httpx.AsyncClient, worker: Worker, path: str) -> httpx.Response:
+        if worker.server_name is None:
+            return await client.get(worker.url + path)
+        name = {"sni_hostname": worker.server_name}
+        return await client.get(
+            worker.url + path, headers={"host": worker.authority.decode()}, extensions=name
+        )
 
     async def _client_of(self, worker: Worker) -> httpx.AsyncClient:
         if worker.tls not in self._clients:

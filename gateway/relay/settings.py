@@ -107,9 +107,13 @@ class HealthChecks:
     breaker_open_seconds: float = 5.0
     """First pause; doubles with every failed trial up to `breaker_open_max`."""
     breaker_open_max: float = 60.0
+    resolve_interval: float = 10.0
+    """Names of workers are looked up this often, to find addresses that joined or left."""
 
     def __post_init__(self) -> None:
         _positive(self)
+        if self.resolve_interval == 0:
+            raise ValueError("resolve_interval must be above 0")
 
 
 @dataclass(frozen=True, slots=True)

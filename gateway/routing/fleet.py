@@ -42,6 +42,8 @@ class Worker:
     generation: int = 0
     kv_events: str | None = None
     kv_replay: str | None = None
+    server_name: str | None = None
+    """Name to ask for where `host` is one of its addresses."""
     in_flight: int = 0
     """Requests that this process has sent to it and that have not ended."""
     max_in_flight: int = 512
@@ -53,12 +55,15 @@ class Worker:
         parts = urlsplit(info.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"worker {info.id}: {info.url!r} is not a URL like http://127.0.0.1:8000")
+        authority = parts.netloc.rpartition("@")[2]
+        if info.server_name is not None:
+            authority = info.server_name if parts.port is None else f"{info.server_name}:{parts.port}"
         return cls(
             id=info.id,
             url=info.url.rstrip("/"),
             host=parts.hostname,
             port=parts.port or (443 if parts.scheme == "https" else 80),
-            authority=parts.netloc.rpartition("@")[2].encode(),
+            authority=authority.encode(),
             tls=parts.scheme == "https",
             prefix=parts.path.rstrip("/").encode(),
             models=(info.model,) if info.model else (),
@@ -66,6 +71,7 @@ class Worker:
             generation=info.generation,
             kv_events=info.kv_events,
             kv_replay=info.kv_replay,
+            server_name=info.server_name,
         )
 
     @property

@@ -87,7 +87,7 @@ def main() -> int:
     )
     return Supervisor(
         plans,
-        [],
+        list,
         fronts=options.get("fronts", 0),
         run_front=front,
         settings=settings,

@@ -115,7 +115,7 @@ def test_a_taken_port_names_who_has_it() -> None:
 def test_workers_elsewhere_need_no_supervisor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen: dict[str, object] = {}
 
-    def run_gateway(settings: object, listener: object, fleet_file: Path) -> None:
+    def run_gateway(settings: object, listener: object, fleet_file: Path, **_: object) -> None:
         seen["fleet"] = json.loads(fleet_file.read_text())
 
     monkeypatch.setattr(serve_module, "_run_gateway", run_gateway)
