@@ -1,0 +1,76 @@
+"""What the two halves of the connector tell each other, once per engine step.
+
+Plain values: with a process of its own for the worker, vLLM pickles them there and back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vllm.distributed.kv_transfer.kv_connector.v1.base import (
+    KVConnectorHandshakeMetadata,
+    KVConnectorMetadata,
+    KVConnectorWorkerMetadata,
+)
+
+from cache.arena import SlotRef
+from cache.layout import KVLayout
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """One chunk in the arena and the engine blocks it belongs to: `blocks[i]` is its block `first + i`."""
+
+    slot: SlotRef
+    blocks: tuple[int, ...]
+    first: int = 0
+
+
+@dataclass
+class StepPlan(KVConnectorMetadata):  # type: ignore[misc]
+    """The scheduler's orders for one step."""
+
+    step: int
+    arena: str = ""
+    """Name of the shared segment; empty while there is none."""
+    loads: list[Transfer] = field(default_factory=list)
+    saves: list[Transfer] = field(default_factory=list)
+
+
+@dataclass
+class StepReport(KVConnectorWorkerMetadata):  # type: ignore[misc]
+    """What became of the plans of some steps."""
+
+    steps: list[int]
+    unsaved: dict[int, list[int]] = field(default_factory=dict)
+    """Step -> positions in its `saves` that were not written."""
+    load_seconds: float = 0.0
+    save_seconds: float = 0.0
+    loaded_bytes: int = 0
+    saved_bytes: int = 0
+    failed_blocks: int = 0
+
+    def aggregate(self, other: KVConnectorWorkerMetadata) -> StepReport:
+        """The reports of several steps, or workers, as one."""
+        if not isinstance(other, StepReport):
+            raise TypeError(f"a StepReport cannot take in a {type(other).__name__}")
+        unsaved = {step: list(positions) for step, positions in self.unsaved.items()}
+        for step, positions in other.unsaved.items():
+            unsaved[step] = sorted({*unsaved.get(step, ()), *positions})
+        return StepReport(
+            [*self.steps, *(step for step in other.steps if step not in self.steps)],
+            unsaved,
+            self.load_seconds + other.load_seconds,
+            self.save_seconds + other.save_seconds,
+            self.loaded_bytes + other.loaded_bytes,
+            self.saved_bytes + other.saved_bytes,
+            self.failed_blocks + other.failed_blocks,
+        )
+
+
+@dataclass
+class WorkerHello(KVConnectorHandshakeMetadata):  # type: ignore[misc]
+    """What the worker found when the engine handed it the KV cache: a layout, or why there is none."""
+
+    layout: KVLayout | None
+    refusal: str = ""

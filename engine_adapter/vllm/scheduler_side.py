@@ -1,0 +1,324 @@
+"""The connector's half beside the scheduler: whose KV to load, which blocks to save. It owns the store.
+
+The life of a request here:
+
+* `match`: vLLM asks how far the store goes beyond its own prefix cache. Chunks in the arena are verified
+  against their seals on the spot and promised; chunks in slower tiers are fetched first, while the request
+  waits and others run (`None` means: ask again). What was promised can therefore not turn out to be missing
+  or damaged.
+* `allocated`: the request got blocks. Its loads join the plan of the step, which also keeps its lease.
+* `plan`: all orders of one step. Chunks that the step completes get slots, unless the store has them.
+* `reported`: the worker did it; leases end, saved chunks become visible.
+
+A request that ends, however, gives back what it holds in `finished`; blocks never outlive their request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from cache.arena import SlotRef
+from cache.lease import Lease, Reservation
+from cache.store import Store
+from engine_adapter.vllm.eligibility import is_served
+from engine_adapter.vllm.namespace import Namespaces
+from engine_adapter.vllm.plan import StepPlan, StepReport, Transfer
+from engine_adapter.vllm.stats import Totals
+from engine_adapter.vllm.tracking import COMPUTED, ENGINE, Match, Tracked
+
+if TYPE_CHECKING:
+    from vllm.v1.core.sched.output import SchedulerOutput
+    from vllm.v1.request import Request
+
+IDLE_WAIT = 0.005
+"""Seconds an engine with nothing else to do waits for a fetch, instead of asking for it in a tight loop that
+takes the processor from the threads that fetch. New requests wait as long at most."""
+
+
+FETCH_SECONDS = 10.0
+"""Longest wait for slower tiers; what has not arrived then is computed."""
+
+
+class EngineCache(Protocol):
+    """What is needed of vLLM's KVCacheManager."""
+
+    def get_block_ids(self, request_id: str) -> tuple[list[int], ...]: ...
+
+    def evict_blocks(self, block_ids: set[int]) -> None: ...
+
+
+@dataclass(slots=True)
+class Save:
+    """A reservation whose slots are some of a plan's saves."""
+
+    reservation: Reservation
+    chunks: list[int]
+    """Which of its chunks are written."""
+    position: int
+    """Of the first of them among the plan's saves."""
+
+
+@dataclass(slots=True)
+class InFlight:
+    """What has to be settled when a step's report comes."""
+
+    leases: list[Lease] = field(default_factory=list)
+    saves: list[Save] = field(default_factory=list)
+    requests: list[Tracked] = field(default_factory=list)
+    """Those that computed something in it."""
+
+
+class SchedulerSide:
+    """One per engine; all calls come from the thread that schedules.
+
+    `block_tokens` are tokens per engine block, `chunk_blocks` blocks per chunk. With `save_decoded`, chunks
+    of the answer are saved too as they fill up; without, the next turn's prompt brings them in.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        namespaces: Namespaces,
+        *,
+        block_tokens: int,
+        chunk_blocks: int,
+        save_decoded: bool = False,
+    ) -> None:
+        self.store = store
+        self.totals = Totals()
+        self._namespaces = namespaces
+        self._block_tokens = block_tokens
+        self._chunk_blocks = chunk_blocks
+        self._chunk_tokens = block_tokens * chunk_blocks
+        self._save_decoded = save_decoded
+        self._engine_cache: EngineCache | None = None
+        self._tracked: dict[str, Tracked] = {}
+        self._fetching: dict[str, Lease] = {}
+        self._allocated: list[tuple[Tracked, list[Transfer]]] = []
+        self._in_flight: dict[int, InFlight] = {}
+        self._step = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether the engine has requests that this half knows of."""
+        return bool(self._tracked)
+
+    def bind_engine_cache(self, cache: EngineCache) -> None:
+        self._engine_cache = cache
+
+    def arrived(self, request: Request) -> None:
+        """A new request; those whose KV is not decided by tokens alone are left to the engine."""
+        if not is_served(request):
+            return
+        namespace = self._namespaces.of(request)
+        if namespace is not None:
+            self._tracked[request.request_id] = Tracked(request, namespace, self._chunk_tokens)
+
+    def match(self, request: Request, computed: int) -> int | None:
+        """Tokens the store has beyond the first `computed`; None while they are being fetched.
+
+        At least one token is left for the engine to compute: somebody wants its logits.
+        """
+        tracked = self._tracked.get(request.request_id)
+        if tracked is None:
+            return 0
+        tracked.local = computed
+        first = computed // self._chunk_tokens
+        usable: int = (request.num_tokens - 1) // self._block_tokens * self._block_tokens
+        last = min(-(-usable // self._chunk_tokens), request.num_tokens // self._chunk_tokens)
+        if request.skip_reading_prefix_cache or computed % self._block_tokens or last <= first:
+            self._let_go(tracked)
+            return 0
+        lease = tracked.holds(first) or self._look_up(tracked, first, last)
+        if not lease.done:
+            self._fetching[request.request_id] = lease
+            return None
+        self._fetching.pop(request.request_id, None)
+        slots = tracked.match.slots if tracked.match is not None else self._verified(lease)
+        tokens = min((first + len(slots)) * self._chunk_tokens, usable) - computed
+        if tokens <= 0:
+            self._let_go(tracked)
+            return 0
+        tracked.match = Match(computed, first, slots)
+        return tokens
+
+    def allocated(self, request: Request, blocks: Sequence[int], external: int) -> None:
+        """The request has `blocks` and starts; `external` tokens of its KV are to be loaded into them."""
+        tracked = self._tracked.get(request.request_id)
+        if tracked is None:
+            return
+        match = tracked.match
+        sources = self._sources(tracked, external)
+        if not tracked.sources:
+            tracked.sources = sources
+            self.totals.admitted(sources)
+        if external and match is not None:
+            self._allocated.append((tracked, self._transfers(match, blocks, external)))
+            tracked.match = None
+        else:
+            self._let_go(tracked)
+
+    def plan(self, output: SchedulerOutput) -> StepPlan:
+        """All orders for the step that vLLM has just scheduled."""
+        self._step += 1
+        flight = self._in_flight[self._step] = InFlight()
+        plan = StepPlan(self._step, self.store.arena.name)
+        for starting, transfers in self._allocated:
+            plan.loads += transfers
+            if (lease := starting.hand_over()) is not None:
+                flight.leases.append(lease)
+        self._allocated = []
+        state = output.kv_connector_block_state
+        for request_id, scheduled in output.num_scheduled_tokens.items():
+            if (tracked := self._tracked.get(request_id)) is None:
+                continue
+            flight.requests.append(tracked)
+            drafts = len(output.scheduled_spec_decode_tokens.get(request_id, ()))
+            certain = tracked.request.num_computed_tokens + scheduled - drafts
+            if save := self._plan_saves(tracked, certain, state.resolve_block_ids, plan):
+                flight.saves.append(save)
+        if not output.total_num_scheduled_tokens and self._fetching:
+            next(iter(self._fetching.values())).settled.wait(IDLE_WAIT)
+        return plan
+
+    def reported(self, report: StepReport, failed_blocks: set[int]) -> None:
+        """The worker is through with some steps; `failed_blocks` were promised and hold no valid KV."""
+        self.totals.add(report)
+        for step in report.steps:
+            flight = self._in_flight.pop(step, None)
+            if flight is None:
+                continue
+            for lease in flight.leases:
+                lease.release()
+            unsaved = set(report.unsaved.get(step, ()))
+            for save in flight.saves:
+                written = [False] * len(save.reservation.slots)
+                for position, chunk in enumerate(save.chunks, save.position):
+                    written[chunk] = position not in unsaved
+                save.reservation.commit(written)
+            if failed_blocks:
+                self._forget_failed(flight.requests, failed_blocks)
+
+    def finished(self, request: Request, blocks: Sequence[int]) -> dict[str, int]:
+        """The request ended, in whatever way; its prompt tokens by source, empty if never admitted."""
+        tracked = self._tracked.pop(request.request_id, None)
+        if tracked is None:
+            return {}
+        tracked.last_blocks = list(blocks)
+        self._let_go(tracked)
+        self.store.touch(tracked.keys)
+        return tracked.sources
+
+    def reset(self) -> bool:
+        """Forget everything that this engine may have stored, in all tiers: its weights were replaced."""
+        for tracked in self._tracked.values():
+            self._let_go(tracked)
+            tracked.considered = 0
+        for digest in self._namespaces.digests():
+            self.store.clear_namespace(digest)
+        return True
+
+    def close(self) -> None:
+        for flight in self._in_flight.values():
+            for save in flight.saves:
+                save.reservation.abort()
+            for lease in flight.leases:
+                lease.release()
+        for tracked in self._tracked.values():
+            self._let_go(tracked)
+        self.store.close()
+
+    def _look_up(self, tracked: Tracked, first: int, last: int) -> Lease:
+        request_id = tracked.request.request_id
+        lease = self.store.lookup(tracked.keys_until(last)[first:last], owner=request_id)
+        tracked.hold(lease, first)
+        if lease.ready < last - first:
+            self.store.fetch(lease, seconds=FETCH_SECONDS)
+        return lease
+
+    def _verified(self, lease: Lease) -> list[SlotRef]:
+        """The leading slots whose bytes are those that were saved. Beyond the first that is not all is a
+        miss."""
+        slots: list[SlotRef] = []
+        for ref in lease.slots():
+            if not self.store.arena.verify(ref):
+                self.totals.damaged_slots += 1
+                break
+            slots.append(ref)
+        return slots
+
+    def _transfers(self, match: Match, blocks: Sequence[int], external: int) -> list[Transfer]:
+        transfers: list[Transfer] = []
+        begin, end = match.computed // self._block_tokens, (match.computed + external) // self._block_tokens
+        for number, slot in enumerate(match.slots, match.first):
+            start = number * self._chunk_blocks
+            low, high = max(begin, start), min(end, start + self._chunk_blocks)
+            if low < high:
+                transfers.append(Transfer(slot, tuple(blocks[low:high]), low - start))
+        return transfers
+
+    def _sources(self, tracked: Tracked, external: int) -> dict[str, int]:
+        sources = {ENGINE: tracked.local}
+        if external and tracked.match is not None and tracked.lease is not None:
+            begin, end = tracked.local, tracked.local + external
+            for number, tier in enumerate(tracked.lease.sources[: len(tracked.match.slots)], tracked.first):
+                start = number * self._chunk_tokens
+                tokens = min(end, start + self._chunk_tokens) - max(begin, start)
+                sources[tier] = sources.get(tier, 0) + max(0, tokens)
+        sources[COMPUTED] = tracked.request.num_prompt_tokens - sum(sources.values())
+        return sources
+
+    def _plan_saves(
+        self,
+        tracked: Tracked,
+        certain: int,
+        blocks_of: Callable[[str], tuple[list[int], ...]],
+        plan: StepPlan,
+    ) -> Save | None:
+        """Order the saving of chunks that are full once the step has run. `certain`: tokens that then have KV
+        whatever becomes of drafts."""
+        request = tracked.request
+        until = request.num_tokens if self._save_decoded else request.num_prompt_tokens
+        chunks = min(certain, until) // self._chunk_tokens
+        start = tracked.considered
+        if chunks <= start:
+            return None
+        tracked.considered = chunks
+        reservation = self.store.reserve(tracked.keys_until(chunks)[start:chunks], first=start)
+        save = Save(reservation, [], len(plan.saves))
+        table: list[int] = []
+        for number, slot in enumerate(reservation.slots):
+            if slot is not None:
+                table = table or blocks_of(request.request_id)[0]
+                begin = (start + number) * self._chunk_blocks
+                plan.saves.append(Transfer(slot, tuple(table[begin : begin + self._chunk_blocks])))
+                save.chunks.append(number)
+        if not save.chunks:
+            reservation.abort()
+            return None
+        return save
+
+    def _forget_failed(self, requests: Iterable[Tracked], failed: set[int]) -> None:
+        """Take the blocks of a failed load, and all that were computed on top of them, out of the engine's
+        prefix cache.
+
+        vLLM recomputes the requests that it still runs, but leaves the blocks under their hashes meanwhile:
+        an abort or a preemption before that would hand them to whoever asks next.
+        """
+        if self._engine_cache is None:
+            return
+        evicted = set(failed)
+        for tracked in requests:
+            table = tracked.last_blocks or self._engine_cache.get_block_ids(tracked.request.request_id)[0]
+            at = next((number for number, block in enumerate(table) if block in failed), None)
+            if at is not None:
+                evicted.update(table[at:])
+                tracked.considered = min(tracked.considered, at // self._chunk_blocks)
+                tracked.computed_after_all(at * self._block_tokens)
+        self._engine_cache.evict_blocks(evicted)
+
+    def _let_go(self, tracked: Tracked) -> None:
+        self._fetching.pop(tracked.request.request_id, None)
+        tracked.let_go()

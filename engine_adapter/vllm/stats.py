@@ -1,0 +1,215 @@
+"""Counting what the KV layer does, and the way of the numbers to the worker's /metrics.
+
+vLLM asks the connector for statistics after each step, carries them to the process that serves HTTP (which
+may be another) and there hands them to `PromMetrics`. What travels is always the sum since the start, so a
+report may get lost; the receiving end adds the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vllm.distributed.kv_transfer.kv_connector.v1.metrics import KVConnectorPromMetrics, KVConnectorStats
+
+from cache.counters import StoreStats
+from engine_adapter.vllm.plan import StepReport
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+
+PREFIX = "sluice_kv_"
+
+
+class Family(NamedTuple):
+    """One metric: `labels` besides those that vLLM puts on all of its own."""
+
+    kind: str
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+FAMILIES: dict[str, Family] = {
+    "layer_up": Family(
+        "gauge", "1 while the KV layer serves this engine, 0 while it is off; the log says why."
+    ),
+    "prompt_tokens": Family("counter", "Prompt tokens by where their KV came from.", ("source",)),
+    "transfer_bytes": Family("counter", "Bytes copied between engine pages and memory.", ("direction",)),
+    "transfer_seconds": Family("counter", "Seconds the engine spent on these copies.", ("direction",)),
+    "failed_blocks": Family(
+        "counter", "Engine blocks whose load failed; their tokens were computed instead."
+    ),
+    "damaged_slots": Family(
+        "counter", "Chunks in memory that did not match their checksum; they were misses."
+    ),
+    "lookups": Family("counter", "Lookups in the store."),
+    "lookup_chunks": Family("counter", "Chunks these asked for."),
+    "expired_borrows": Family("counter", "Leases and reservations that their deadline ended.", ("what",)),
+    "quota_refusals": Family("counter", "Chunks not saved because the tenant's quota was used up."),
+    "leases": Family("gauge", "Leases that are held now."),
+    "held_chunks": Family("gauge", "Chunks that cannot be evicted now because somebody uses them."),
+    "pinned_chunks": Family("gauge", "Chunks that somebody pinned."),
+    "tier_hits": Family("counter", "Chunks found in a tier.", ("tier",)),
+    "tier_loads": Family("counter", "Chunks brought from a tier into memory.", ("tier",)),
+    "tier_saves": Family("counter", "Chunks written to a tier.", ("tier",)),
+    "tier_read_bytes": Family("counter", "Bytes read from a tier.", ("tier",)),
+    "tier_written_bytes": Family("counter", "Bytes written to a tier.", ("tier",)),
+    "tier_read_seconds": Family("counter", "Seconds of reading from a tier.", ("tier",)),
+    "tier_write_seconds": Family("counter", "Seconds of writing to a tier.", ("tier",)),
+    "tier_evictions": Family("counter", "Chunks that a tier dropped for others.", ("tier",)),
+    "tier_dropped": Family("counter", "Saves to a tier that were given up.", ("tier",)),
+    "tier_refused": Family("counter", "Operations not begun while a tier did not answer.", ("tier",)),
+    "tier_faults": Family(
+        "counter", "What went wrong with a tier; each was a miss or a lost save.", ("tier", "fault")
+    ),
+    "tier_chunks": Family("gauge", "Chunks in a tier, as far as this worker knows.", ("tier",)),
+    "tier_used_bytes": Family("gauge", "Bytes in a tier.", ("tier",)),
+    "tier_capacity_bytes": Family("gauge", "Bytes a tier may take.", ("tier",)),
+    "tier_queued": Family("gauge", "Chunks waiting to be written to a tier.", ("tier",)),
+    "tier_available": Family("gauge", "0 while a tier is left alone because it kept failing.", ("tier",)),
+    "tenant_bytes": Family(
+        "gauge", "Bytes of memory by tenant; the empty name is everybody without one.", ("tenant",)
+    ),
+}
+
+
+@dataclass(slots=True)
+class Totals:
+    """What the connector itself counts, since its start."""
+
+    tokens: dict[str, int] = field(default_factory=dict)
+    load_seconds: float = 0.0
+    save_seconds: float = 0.0
+    loaded_bytes: int = 0
+    saved_bytes: int = 0
+    failed_blocks: int = 0
+    damaged_slots: int = 0
+    changes: int = 0
+    """Grows with every change, to tell whether there is news."""
+
+    def admitted(self, sources: Mapping[str, int]) -> None:
+        """A request starts with its prompt's KV from `sources`."""
+        self.changes += 1
+        for source, tokens in sources.items():
+            self.tokens[source] = self.tokens.get(source, 0) + tokens
+
+    def add(self, report: StepReport) -> None:
+        """Take in what a worker did."""
+        if report.loaded_bytes or report.saved_bytes or report.failed_blocks:
+            self.changes += 1
+        self.load_seconds += report.load_seconds
+        self.save_seconds += report.save_seconds
+        self.loaded_bytes += report.loaded_bytes
+        self.saved_bytes += report.saved_bytes
+        self.failed_blocks += report.failed_blocks
+
+
+Sample = tuple[str, tuple[str, ...], float]
+"""Name of the family, label values, value since the start."""
+
+
+def samples(totals: Totals, store: StoreStats | None) -> Iterator[Sample]:
+    """All metrics of one engine's KV layer; without a store, only that it is off."""
+    yield "layer_up", (), float(store is not None)
+    for source, tokens in totals.tokens.items():
+        yield "prompt_tokens", (source,), tokens
+    yield "transfer_bytes", ("load",), totals.loaded_bytes
+    yield "transfer_bytes", ("save",), totals.saved_bytes
+    yield "transfer_seconds", ("load",), totals.load_seconds
+    yield "transfer_seconds", ("save",), totals.save_seconds
+    yield "failed_blocks", (), totals.failed_blocks
+    yield "damaged_slots", (), totals.damaged_slots
+    if store is None:
+        return
+    yield "lookups", (), store.counters.lookups
+    yield "lookup_chunks", (), store.counters.asked
+    yield "expired_borrows", ("lease",), store.counters.expired_leases
+    yield "expired_borrows", ("reservation",), store.counters.expired_reservations
+    yield "quota_refusals", (), store.counters.quota_refusals
+    yield "leases", (), store.leases
+    yield "held_chunks", (), store.held_chunks
+    yield "pinned_chunks", (), store.pinned_chunks
+    for tenant, used in store.tenants.items():
+        yield "tenant_bytes", (tenant,), used
+    for name, tier in store.tiers.items():
+        counters = tier.counters
+        for what in (
+            "hits",
+            "loads",
+            "saves",
+            "read_bytes",
+            "written_bytes",
+            "read_seconds",
+            "write_seconds",
+        ):
+            yield f"tier_{what}", (name,), getattr(counters, what)
+        for what in ("evictions", "dropped", "refused"):
+            yield f"tier_{what}", (name,), getattr(counters, what)
+        for fault, count in counters.faults.items():
+            yield "tier_faults", (name, str(fault)), count
+        yield "tier_chunks", (name,), tier.chunks
+        yield "tier_used_bytes", (name,), tier.used_bytes
+        if tier.capacity_bytes is not None:
+            yield "tier_capacity_bytes", (name,), tier.capacity_bytes
+        yield "tier_queued", (name,), tier.queued
+        yield "tier_available", (name,), float(tier.available)
+
+
+class ConnectorStats(KVConnectorStats):  # type: ignore[misc]
+    """`data["samples"]`: what `samples` yields, as lists that any serializer takes."""
+
+    @classmethod
+    def of(cls, totals: Totals, store: StoreStats | None) -> ConnectorStats:
+        return cls(
+            {"samples": [[name, list(labels), value] for name, labels, value in samples(totals, store)]}
+        )
+
+    def aggregate(self, other: KVConnectorStats) -> ConnectorStats:
+        """The later of two: both are sums since the start."""
+        return ConnectorStats(other.data or self.data)
+
+    def reduce(self) -> dict[str, int | float]:
+        """For vLLM's own log line."""
+        shown = {"prompt_tokens", "transfer_bytes", "failed_blocks", "damaged_slots"}
+        return {
+            "_".join([name, *labels]): value for name, labels, value in self.data["samples"] if name in shown
+        }
+
+    def is_empty(self) -> bool:
+        return not self.data.get("samples")
+
+    def reset(self) -> None:
+        self.data.clear()
+
+
+class PromMetrics(KVConnectorPromMetrics):  # type: ignore[misc]
+    """Lives in the process that serves /metrics."""
+
+    def __init__(
+        self,
+        vllm_config: VllmConfig,
+        metric_types: dict[type, type],
+        labelnames: list[str],
+        per_engine_labelvalues: dict[int, list[object]],
+    ) -> None:
+        super().__init__(vllm_config, metric_types, labelnames, per_engine_labelvalues)
+        self._seen: dict[tuple[int, str, tuple[str, ...]], float] = {}
+        self._metrics: dict[str, Any] = {}
+        for name, family in FAMILIES.items():
+            make = self._gauge_cls if family.kind == "gauge" else self._counter_cls
+            self._metrics[name] = make(
+                name=PREFIX + name, documentation=family.help, labelnames=[*labelnames, *family.labels]
+            )
+
+    def observe(self, transfer_stats_data: dict[str, Any], engine_idx: int = 0) -> None:
+        """Show the newest sums of an engine."""
+        engine = self.per_engine_labelvalues[engine_idx]
+        for name, labels, value in transfer_stats_data.get("samples", ()):
+            metric = self._metrics[name].labels(*engine, *labels)
+            if FAMILIES[name].kind == "gauge":
+                metric.set(value)
+                continue
+            known = (engine_idx, name, tuple(labels))
+            metric.inc(max(0.0, value - self._seen.get(known, 0.0)))
+            self._seen[known] = value

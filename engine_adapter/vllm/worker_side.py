@@ -1,0 +1,145 @@
+"""The connector's half beside the model: probes the pages, then copies between pages and arena slots.
+
+It decides nothing. Every copy is between memory and memory, so it is done in the step that asks for it:
+blocks never have to outlive their request, and no transfer is in flight while the scheduler frees, preempts
+or reuses them. Anything that goes wrong here is reported, never raised: the engine recomputes what was not
+loaded, the store forgets what was not saved.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from cache.arena import Segment
+from cache.layout import KVLayout
+from engine_adapter.vllm.pages import EnginePages, UnknownPages
+from engine_adapter.vllm.plan import StepPlan, StepReport, Transfer, WorkerHello
+from engine_adapter.vllm.probe import probe_layout
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger("vllm.sluice")
+
+
+class WorkerSide:
+    """One per engine worker; all calls come from the thread that runs the model."""
+
+    def __init__(self, attention_layers: Mapping[str, Any]) -> None:
+        self._attention_layers = attention_layers
+        self._pages: EnginePages | None = None
+        self._layout: KVLayout | None = None
+        self._refusal = "the engine has not handed over its KV cache"
+        self._segment: Segment | None = None
+        self._failed: set[int] = set()
+        self._report: StepReport | None = None
+
+    def register(self, kv_caches: Mapping[str, torch.Tensor]) -> None:
+        """Look at the engine's pages; an unknown layout leaves this half without any."""
+        try:
+            pages = EnginePages.of(kv_caches)
+            self._layout = probe_layout(kv_caches, self._attention_layers, pages)
+        except UnknownPages as error:
+            self._refusal = str(error)
+            return
+        self._pages = pages
+        self._refusal = ""
+
+    def hello(self) -> WorkerHello:
+        """For the scheduler's half, once after `register`."""
+        return WorkerHello(self._layout, self._refusal)
+
+    def load(self, plan: StepPlan) -> None:
+        """Copy slots into pages before the model runs. Blocks left unfilled: `take_failed_blocks`."""
+        report = self._report_of(plan)
+        if not plan.loads:
+            return
+        begun = time.perf_counter()
+        for transfer in plan.loads:
+            if not self._copy_in(plan, transfer):
+                self._failed.update(transfer.blocks)
+        report.load_seconds += time.perf_counter() - begun
+        report.loaded_bytes += self._bytes(plan.loads)
+        report.failed_blocks += len(self._failed)
+
+    def save(self, plan: StepPlan) -> None:
+        """Copy pages that this step completed into their slots, after the model ran."""
+        report = self._report_of(plan)
+        if not plan.saves:
+            return
+        if self._failed:
+            # What was computed on top of pages that were not filled is as wrong as they are.
+            report.unsaved[plan.step] = list(range(len(plan.saves)))
+            return
+        begun = time.perf_counter()
+        missed = [number for number, save in enumerate(plan.saves) if not self._copy_out(plan, save)]
+        if missed:
+            report.unsaved[plan.step] = missed
+        report.save_seconds += time.perf_counter() - begun
+        report.saved_bytes += self._bytes(plan.saves)
+
+    def take_failed_blocks(self) -> set[int]:
+        """Blocks of this step's loads that hold no valid KV."""
+        failed, self._failed = self._failed, set()
+        return failed
+
+    def take_report(self) -> StepReport | None:
+        report, self._report = self._report, None
+        return report
+
+    def close(self) -> None:
+        if self._segment is not None:
+            self._segment.close()
+            self._segment = None
+
+    def _report_of(self, plan: StepPlan) -> StepReport:
+        if self._report is None:
+            self._report = StepReport([plan.step])
+        elif plan.step not in self._report.steps:
+            self._report.steps.append(plan.step)
+        return self._report
+
+    def _bytes(self, transfers: list[Transfer]) -> int:
+        block = self._layout.block_bytes if self._layout is not None else 0
+        return block * sum(len(transfer.blocks) for transfer in transfers)
+
+    def _copy_in(self, plan: StepPlan, transfer: Transfer) -> bool:
+        try:
+            pages, chunk = self._both(plan, transfer)
+            for number, block in enumerate(transfer.blocks, transfer.first):
+                pages.write(block, chunk[:, number])
+            # Checked last: the copy counts only if the slot was ours until its end.
+            return self._map(plan).current(transfer.slot)
+        except (OSError, ValueError, IndexError):
+            logger.exception("sluice-kv: a load failed; its tokens are computed instead")
+            return False
+
+    def _copy_out(self, plan: StepPlan, transfer: Transfer) -> bool:
+        try:
+            segment = self._map(plan)
+            if not segment.current(transfer.slot):
+                return False
+            pages, chunk = self._both(plan, transfer)
+            for number, block in enumerate(transfer.blocks, transfer.first):
+                pages.read(block, chunk[:, number])
+            segment.seal(transfer.slot)
+        except (OSError, ValueError, IndexError):
+            logger.exception("sluice-kv: a chunk could not be saved")
+            return False
+        return True
+
+    def _both(self, plan: StepPlan, transfer: Transfer) -> tuple[EnginePages, Any]:
+        """The engine's pages, and the slot as [layers, blocks, page_bytes]."""
+        if self._pages is None or self._layout is None:
+            raise ValueError(f"a transfer was planned for an engine without known pages: {self._refusal}")
+        memory = self._map(plan).memory(transfer.slot)
+        return self._pages, memory.reshape(self._layout.layers, -1, self._layout.page_bytes)
+
+    def _map(self, plan: StepPlan) -> Segment:
+        if self._segment is None or self._segment.name != plan.arena:
+            self.close()
+            self._segment = Segment.attach(plan.arena)
+        return self._segment
