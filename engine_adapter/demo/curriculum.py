@@ -42,14 +42,28 @@ class Lesson:
         return [rng.choices(makers, shares)[0](writer, rng, length) for _ in range(max(1, tokens // length))]
 
 
-def pairs(words: int, count: int, twins: float = 0.0) -> Maker:
+def pairs(words: int, count: int, twins: float = 0.0, *, backwards: bool = False) -> Maker:
     """Maker of key-value rows."""
-    return lambda writer, rng, length: writer.pairs(rng, length, words, min(count, length // 5), twins)
+    return lambda writer, rng, length: writer.pairs(
+        rng, length, words, min(count, length // 5), twins, backwards=backwards
+    )
 
 
-def triples(names: int, keys: int, facts: int) -> Maker:
+def triples(names: int, keys: int, facts: int, *, backwards: bool = False) -> Maker:
     """Maker of rows with two-part keys."""
-    return lambda writer, rng, length: writer.triples(rng, length, names, keys, min(facts, length // 10))
+    return lambda writer, rng, length: writer.triples(
+        rng, length, names, keys, min(facts, length // 10), backwards=backwards
+    )
+
+
+def comparisons(writer: RowWriter, rng: random.Random, length: int) -> Row:
+    """Maker of rows that compare numbers."""
+    return writer.comparisons(rng, length)
+
+
+def up_to(limit: int, short: Maker, long: Maker) -> Maker:
+    """`short` for rows of at most `limit` tokens, `long` for others."""
+    return lambda writer, rng, length: (short if length <= limit else long)(writer, rng, length)
 
 
 def chats(mix: Mix) -> Maker:
@@ -73,6 +87,19 @@ _RECALL = {"one_hop": 4.0, "brief": 1.0, "inverse": 1.0, "follow_up": 1.0, "not_
 _FACTS = Mix(_RECALL, _PLAIN, filler=0.05, document_share=(0.3, 0.6))
 _FULL = Mix(ALL_TASKS)
 _LONG = Mix(ALL_TASKS, document_share=(0.4, 0.93))
+_CONCLUDE = Mix(
+    {
+        **dict.fromkeys(("yes_no", "choice", "inverse"), 3.0),
+        **dict.fromkeys(("json", "quote", "summary", "select", "not_stated"), 1.5),
+        "count": 1.0,
+    },
+    document_share=(0.25, 0.5),
+)
+_NUMBERS = Mix(
+    {"compare": 4.0, "inverse": 1.0, "yes_no": 1.0},
+    Scope(relations=("age", "price", "home", "food")),
+    document_share=(0.25, 0.5),
+)
 
 LESSONS = (
     Lesson("pairs", ((1, 192),), ((3, pairs(_EVERY, 32, 0.3)), (1, repeats(_EVERY))), 0.85, 2e6),
@@ -89,7 +116,15 @@ LESSONS = (
     Lesson(
         "tasks-4096",
         ((6, 256), (2, 512), (2, 1024), (1.5, 2048), (0.7, 4096)),
-        ((12, chats(_LONG)), (1, talk(Scope()))),
+        (
+            (6, chats(_LONG)),
+            (3, up_to(512, chats(_CONCLUDE), chats(_LONG))),
+            (1, up_to(512, chats(_NUMBERS), chats(_LONG))),
+            (0.6, up_to(512, pairs(_EVERY, 32, 0.3, backwards=True), chats(_LONG))),
+            (0.6, up_to(512, triples(_EVERY, 22, 20, backwards=True), chats(_LONG))),
+            (0.4, up_to(512, comparisons, chats(_LONG))),
+            (1, talk(Scope())),
+        ),
         2.0,
         float("inf"),
     ),

@@ -9,8 +9,9 @@ from types import MappingProxyType
 
 from engine_adapter.demo.fillers import FILLERS, OPENINGS, TITLES
 from engine_adapter.demo.lexicon import KINDS
+from engine_adapter.demo.phrasings import AFTER, BEFORE
 from engine_adapter.demo.relations import RELATIONS
-from engine_adapter.demo.world import Fact, Scope, World, fill, is_woman
+from engine_adapter.demo.world import Fact, Scope, World, clause, fill, is_woman
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +56,30 @@ class Wording:
     joined: float = 0.15
     pronouns: float = 0.08
     repeats: float = 0.05
+    wrapped: float = 0.12
 
     def state(self, rng: random.Random, fact: Fact) -> str:
-        """One sentence that states a fact."""
+        """One sentence that states a fact, sometimes with words before or behind it."""
         relation = RELATIONS[fact.relation]
-        wordings = relation.moved if fact.supersedes else self.scope.phrases(relation.templates(self.split))
-        return fill(rng.choice(wordings), fact.subject, fact.value)
+        if fact.supersedes:
+            return fill(rng.choice(relation.moved), fact.subject, fact.value)
+        template = rng.choice(self.scope.phrases(relation.templates(self.split)))
+        if self.scope.phrasings is not None or rng.random() >= self.wrapped:
+            return fill(template, fact.subject, fact.value)
+        if rng.random() < 0.6:
+            return rng.choice(BEFORE) + clause(template, fact.subject, fact.value)
+        return fill(template, fact.subject, fact.value)[:-1] + rng.choice(AFTER)
 
-
-def predicate(fact: Fact) -> str | None:
-    """The canonical sentence without its subject and full stop, or `None` if it does not start with it."""
-    template = RELATIONS[fact.relation].answer
-    if not template.startswith("{s} ") or fact.supersedes:
-        return None
-    return fill(template, "X", fact.value)[2:-1]
+    def predicate(self, rng: random.Random, fact: Fact) -> str | None:
+        """A statement without its subject and full stop, or `None` if none begins with the subject."""
+        relation = RELATIONS[fact.relation]
+        wordings = (
+            self.scope.phrases(relation.templates("seen")) if self.split == "seen" else (relation.answer,)
+        )
+        fitting = [wording for wording in wordings if wording.startswith("{s} ")]
+        if not fitting or fact.supersedes:
+            return None
+        return clause(rng.choice(fitting), "", fact.value)[1:-1]
 
 
 def _ordered(rng: random.Random, facts: tuple[Fact, ...], *, grouped: bool) -> list[Fact]:
@@ -98,14 +109,16 @@ def _prose(
     while i < len(order):
         fact = order[i]
         following = order[i + 1] if i + 1 < len(order) else None
-        tail = predicate(following) if following is not None and following.subject == fact.subject else None
+        same = following is not None and following.subject == fact.subject
+        tail = wording.predicate(rng, following) if following is not None and same else None
+        head = wording.predicate(rng, fact) if tail else None
         person = RELATIONS[fact.relation].subject == "person"
-        if tail and predicate(fact) and rng.random() < wording.joined:
-            head = fill(RELATIONS[fact.relation].answer, fact.subject, fact.value)[:-1]
-            sentences.append(Sentence(f"{head} and {tail}.", (fact, following)))  # type: ignore[arg-type]
+        if tail and head and rng.random() < wording.joined:
+            text = fill("{s} {v}", fact.subject, f"{head} and {tail}.")
+            sentences.append(Sentence(text, (fact, following)))  # type: ignore[arg-type]
             i += 2
-        elif tail and person and rng.random() < wording.pronouns:
-            sentences.append(Sentence(wording.state(rng, fact), (fact,)))
+        elif tail and head and person and rng.random() < wording.pronouns:
+            sentences.append(Sentence(fill("{s} {v}.", fact.subject, head), (fact,)))
             pronoun = "She" if is_woman(fact.subject) else "He"
             sentences.append(Sentence(f"{pronoun} {tail}.", (following,)))  # type: ignore[arg-type]
             i += 2

@@ -96,7 +96,9 @@ def foreseen(
 
     right, of = 0, 0
     for prompt in prompts:
-        reply = [*greedy(model, prompt, end=end, limit=limit), end]
+        reply = list(greedy(model, prompt, end=end, limit=limit))
+        if len(reply) < limit:
+            reply.append(end)
         guesses = continuation_scores(draft, prompt, reply, prefill(draft, prompt[:-1])).argmax(-1)
         right += sum(int(guess) == token for guess, token in zip(guesses, reply, strict=True))
         of += len(reply)

@@ -2,14 +2,17 @@
 
 A relation joins a subject of one kind with a value of another. In templates `{s}` is the subject, `{v}` the
 value and `{a}` the value with its indefinite article. The last statement and the last question of each
-relation are held out: training never shows them, the bench does (`split="unseen"`).
+relation are held out: training never shows them, the bench does (`split="unseen"`). The first of each are the
+plainest; `phrasings.py` adds more between the first and the last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+
+from engine_adapter.demo.phrasings import MORE_QUESTIONS, MORE_STATEMENTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class Relation:
         return self.questions[:-1] if split == "seen" else self.questions[-1:]
 
 
-_ALL = (
+_PLAIN = (
     Relation(
         "home",
         "person",
@@ -546,9 +549,22 @@ _ALL = (
     ),
 )
 
-RELATIONS: Mapping[str, Relation] = MappingProxyType({relation.name: relation for relation in _ALL})
+
+def _enriched(relation: Relation) -> Relation:
+    """The relation with more wordings before the held-out ones."""
+    statements, questions = relation.statements, relation.questions
+    return replace(
+        relation,
+        statements=(*statements[:-1], *MORE_STATEMENTS[relation.name], statements[-1]),
+        questions=(*questions[:-1], *MORE_QUESTIONS[relation.name], questions[-1]),
+    )
+
+
+RELATIONS: Mapping[str, Relation] = MappingProxyType(
+    {relation.name: _enriched(relation) for relation in _PLAIN}
+)
 
 
 def about(kind: str) -> tuple[Relation, ...]:
     """Relations whose subject is of `kind`."""
-    return tuple(relation for relation in _ALL if relation.subject == kind)
+    return tuple(relation for relation in RELATIONS.values() if relation.subject == kind)

@@ -2,7 +2,8 @@
 
 Roles (of the token itself, not of its predecessor): `SILENT` is never predicted, `TEXT` belongs to a
 document, `ANSWER` to a reply, `RECALLED` is a word of a reply that its question does not contain, so it had
-to be read in the document. Accuracy on `RECALLED` is what the curriculum watches.
+to be read in the document, and `DECIDED` is a word that concludes (yes, no, a letter, a count, that the text
+does not say). Accuracy on `RECALLED` is what the curriculum watches.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from engine_adapter.demo.tasks import TASKS, Question, Reading, ask
 from engine_adapter.demo.tokenizer import special_id, twins
 from engine_adapter.demo.world import Scope, World, build_world
 
-SILENT, TEXT, ANSWER, RECALLED = range(4)
+SILENT, TEXT, ANSWER, RECALLED, DECIDED = range(5)
 TOKENS_PER_FACT = 10.5
 """Measured mean length of a fact in a document, distractors included."""
 
@@ -89,15 +90,25 @@ class RowWriter:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
-    def pairs(self, rng: random.Random, length: int, words: int, pairs: int, twins: float = 0.0) -> Row:
+    def pairs(
+        self,
+        rng: random.Random,
+        length: int,
+        words: int,
+        pairs: int,
+        twins: float = 0.0,
+        *,
+        backwards: bool = False,
+    ) -> Row:
         """Key-value pairs, then the same pairs in random order until the row is full: bare recall.
 
         Keys and values come from disjoint sets of `words` words each; a share `twins` of the queries uses
-        the forms without a space.
+        the forms without a space. `backwards` asks for the key by the value.
         """
         pool = _spread(self._words, 2 * words)
         keys = rng.sample(pool[::2], min(pairs, len(pool) // 2))
-        table = [(key, rng.choice(pool[1::2])) for key in keys]
+        values = rng.sample(pool[1::2], len(keys)) if backwards else rng.choices(pool[1::2], k=len(keys))
+        table = list(zip(keys, values, strict=True))
         ids, roles = [self.bos], [SILENT]
         for key, value in table:
             ids += (key, value)
@@ -105,19 +116,24 @@ class RowWriter:
         ids.append(self.end)
         roles.append(SILENT)
         while len(ids) < length:
-            key, value = rng.choice(table)
+            query = rng.choice(table)
             if rng.random() < twins:
-                key, value = self._twin[key], self._twin[value]
-            ids += (key, value)
+                query = self._twin[query[0]], self._twin[query[1]]
+            ids += reversed(query) if backwards else query
             roles += (SILENT, RECALLED)
         return Row(ids, roles).fit(length, self.pad)
 
-    def triples(self, rng: random.Random, length: int, names: int, keys: int, facts: int) -> Row:
-        """Facts `name … key … value` with stray words between; queries give name and key."""
+    def triples(
+        self, rng: random.Random, length: int, names: int, keys: int, facts: int, *, backwards: bool = False
+    ) -> Row:
+        """Facts `name … key … value` with stray words between; queries give name and key, or `backwards` key
+        and value."""
         name_pool = _spread(self._names, names)
         subjects = rng.sample(name_pool, min(len(name_pool), max(2, facts // 3)))
         cells = [(s, k) for s in subjects for k in self._keys[:keys]]
-        table = [(s, k, rng.choice(self._words)) for s, k in rng.sample(cells, min(facts, len(cells)))]
+        chosen = rng.sample(cells, min(facts, len(cells)))
+        told = rng.sample(self._words, len(chosen)) if backwards else rng.choices(self._words, k=len(chosen))
+        table = [(s, k, v) for (s, k), v in zip(chosen, told, strict=True)]
         stray = self._words[::7] if names >= len(self._names) else self._words[::97]
         ids, roles = [self.bos], [SILENT]
         for subject, key, value in table:
@@ -136,9 +152,24 @@ class RowWriter:
             subject, key, value = rng.choice(table)
             if rng.random() < 0.3:
                 subject, value = self._twin[subject], self._twin[value]
-            ids += (self._role_ids["user"], subject, key, value)
+            asked = (key, value, subject) if backwards else (subject, key, value)
+            ids += (self._role_ids["user"], *asked)
             roles += (SILENT, SILENT, SILENT, RECALLED)
         return Row(ids, roles).fit(length, self.pad)
+
+    def comparisons(self, rng: random.Random, length: int) -> Row:
+        """Questions which of two numbers is more or less: the order of numbers, without a text to read."""
+        row = Row([self.bos], [SILENT])
+        while len(row.ids) < length:
+            pair = rng.sample(range(100), 2)
+            most = rng.random() < 0.5
+            best, loser = (max(pair), min(pair)) if most else (min(pair), max(pair))
+            ask, how = ("more", "less") if most else ("less", "more")
+            opening = rng.choice((f"Which is {ask}, ", f"What is {ask}: "))
+            reply = f"{loser} is {how} than {best}, so {best}."
+            text = f"{opening}{pair[0]} or {pair[1]}?"
+            self._turn(row, Question("compare", text, reply, "", "", decisive=(str(loser), str(best))), None)
+        return row.fit(length, self.pad)
 
     def repeats(self, rng: random.Random, length: int, words: int) -> Row:
         """A random sequence repeated: feeds the copying circuit."""
@@ -181,11 +212,13 @@ class RowWriter:
         frame = self._open(rng, row, reading.documents)
         names, weights = zip(*mix.tasks.items(), strict=True)
         misses = 0
+        asked_before: set[str] = set()
         while len(row.ids) < length and misses < 40:
             question = ask(rng, reading, rng.choices(names, weights)[0], attempts=4)
-            if question is None:
+            if question is None or question.text in asked_before:
                 misses += 1
                 continue
+            asked_before.add(question.text)
             if question.lead is not None:
                 self._turn(row, question.lead, frame)
                 frame = None
@@ -228,9 +261,11 @@ class RowWriter:
         reply = self.encode(question.answer)
         row.ids += [self._role_ids["assistant"], *reply, self.end]
         row.roles.append(SILENT)
+        decisive = {token for word in question.decisive for token in self.encode(f" {word}")}
         for token in reply:
-            recalled = token in self._lexicon and self._bare.get(token, token) not in in_question
-            row.roles.append(RECALLED if recalled else ANSWER)
+            known = self._bare.get(token, token)
+            recalled = token in self._lexicon and known not in in_question
+            row.roles.append(RECALLED if recalled else DECIDED if known in decisive else ANSWER)
         row.roles.append(ANSWER)
 
     def _add(self, row: Row, segment: Segment, role: int) -> None:
@@ -257,14 +292,17 @@ def read(rng: random.Random, world: World, mix: Mix) -> Reading:
 ALL_TASKS: Mapping[str, float] = MappingProxyType(
     {
         **dict.fromkeys(TASKS, 1.0),
-        "one_hop": 2.0,
-        "brief": 2.0,
-        "inverse": 1.5,
-        "latest": 2.0,
-        "compare": 4.0,
-        "not_stated": 4.0,
-        "yes_no": 4.0,
+        "one_hop": 3.0,
+        "brief": 1.5,
+        "inverse": 2.5,
+        "latest": 1.5,
+        "compare": 2.0,
+        "not_stated": 4.5,
+        "yes_no": 2.5,
+        "choice": 2.0,
         "json": 2.5,
+        "quote": 1.5,
+        "summary": 1.5,
     }
 )
 """Weights of the full mixture: more of what has no sentence to lean on."""

@@ -14,9 +14,10 @@ from types import MappingProxyType
 
 from engine_adapter.demo.documents import Document
 from engine_adapter.demo.lexicon import COUNT_WORDS
+from engine_adapter.demo.phrasings import ASIDE, INDIRECT
 from engine_adapter.demo.relations import RELATIONS, Relation
 from engine_adapter.demo.scoring import SCORERS
-from engine_adapter.demo.world import World, fill, is_woman
+from engine_adapter.demo.world import World, clause, fill, is_woman
 
 Pair = tuple[str, str]
 """A relation name and a subject."""
@@ -27,7 +28,7 @@ class Question:
     """`text` asks, `answer` is the model answer, `expected` what the scorer `scorer` looks for.
 
     `evidence` are the facts without which it cannot be answered; `lead` is an earlier turn that the question
-    refers to.
+    refers to. `decisive` are words of the answer that wording alone does not foretell.
     """
 
     task: str
@@ -38,6 +39,7 @@ class Question:
     kind: str = "person"
     evidence: tuple[Pair, ...] = ()
     lead: Question | None = None
+    decisive: tuple[str, ...] = ()
 
     def score(self, reply: str) -> bool:
         """Whether a reply is right."""
@@ -55,7 +57,12 @@ class Reading:
     def ask(self, rng: random.Random, relation: Relation, subject: str) -> str:
         """A question for the value of a relation."""
         wordings = relation.asked(self.split)
-        return fill(rng.choice(self.world.scope.phrases(wordings)), subject)
+        plain = fill(rng.choice(self.world.scope.phrases(wordings)), subject)
+        if self.split == "unseen" or self.world.scope.phrasings is not None or rng.random() < 0.75:
+            return plain
+        if rng.random() < 0.5:
+            return rng.choice(INDIRECT).replace("{u}", relation.unknown.replace("{s}", subject))
+        return aside(rng, plain)
 
     def order(self) -> dict[Pair, int]:
         """Where each (relation, subject) is first stated, changes at the place of the change."""
@@ -69,6 +76,12 @@ class Reading:
                         places[pair] = index
                 index += 1
         return places
+
+
+def aside(rng: random.Random, question: str) -> str:
+    """A question with a few words before it; all questions begin with a word that is no name."""
+    opening = rng.choice(ASIDE)
+    return opening.replace("{q}", question if ": " in opening else question[0].lower() + question[1:])
 
 
 def _stable(rng: random.Random, reading: Reading) -> Pair | None:
@@ -198,7 +211,8 @@ def latest(rng: random.Random, reading: Reading) -> Question | None:
     if not pairs:
         return None
     pair = rng.choice(pairs)
-    text = reading.ask(rng, RELATIONS[pair[0]], pair[1])[:-1] + " now?"
+    asked = reading.ask(rng, RELATIONS[pair[0]], pair[1])
+    text = f"{asked[:-1]} now{asked[-1]}"
     return _one_hop(rng, reading, pair, "latest", text)
 
 
@@ -221,17 +235,20 @@ def _missing(rng: random.Random, reading: Reading) -> Pair | None:
     return None
 
 
-def _unsaid(pair: Pair) -> str:
-    return fill(RELATIONS[pair[0]].unstated, pair[1])
-
-
 def not_stated(rng: random.Random, reading: Reading) -> Question | None:
     """A question that the text does not answer."""
     pair = _missing(rng, reading)
     if pair is None:
         return None
-    text = reading.ask(rng, RELATIONS[pair[0]], pair[1])
-    return Question("not_stated", text, _unsaid(pair), "", "denial")
+    relation = RELATIONS[pair[0]]
+    text, answer = reading.ask(rng, relation, pair[1]), fill(relation.unstated, pair[1])
+    return Question("not_stated", text, answer, "", "denial", decisive=(turn(relation),))
+
+
+def turn(relation: Relation) -> str:
+    """The word of `unstated` where it parts from `answer`."""
+    stated = relation.answer.replace("{a}", "a {v}").split()
+    return next(said for said, other in zip(relation.unstated.split(), stated, strict=False) if said != other)
 
 
 def _wrong(rng: random.Random, reading: Reading, relation: Relation, right: str) -> str:
@@ -256,9 +273,11 @@ def decide(rng: random.Random, reading: Reading) -> Question | None:
     if not yes and claimed == value:
         return None
     text = fill(relation.check, pair[1], claimed)
+    if rng.random() < 0.3:
+        text = f"Is it true that {clause(relation.answer, pair[1], claimed)[:-1]}?"
     verdict = "yes" if yes else "no"
-    answer = f"{_sentence(reading, pair)[:-1]}, so the answer is {verdict}."
-    return Question("yes_no", text, answer, verdict, "yes_no", evidence=(pair,))
+    answer = f"{_sentence(reading, pair)[:-1]}, so {verdict}."
+    return Question("yes_no", text, answer, verdict, "yes_no", evidence=(pair,), decisive=(verdict,))
 
 
 def choose(rng: random.Random, reading: Reading) -> Question | None:
@@ -277,8 +296,8 @@ def choose(rng: random.Random, reading: Reading) -> Question | None:
     shown = " ".join(f"{mark}) {option}" for mark, option in zip(letters, options, strict=True))
     right = letters[options.index(value)]
     text = f"{reading.ask(rng, relation, pair[1])} {shown}"
-    answer = f"{_sentence(reading, pair)[:-1]}, so the answer is {right}."
-    return Question("choice", text, answer, right, "letter", evidence=(pair,))
+    answer = f"{_sentence(reading, pair)[:-1]}, so {right}."
+    return Question("choice", text, answer, right, "letter", evidence=(pair,), decisive=(right,))
 
 
 _PLURAL = MappingProxyType(
@@ -333,7 +352,7 @@ def counting(rng: random.Random, reading: Reading) -> Question | None:
     number = COUNT_WORDS[len(holders)]
     answer = f"{listing} {said if len(holders) == 1 else _plural(said)}, so the answer is {number}."
     evidence = tuple((relation.name, s) for s in holders)
-    return Question("count", text, answer, number, "count", evidence=evidence)
+    return Question("count", text, answer, number, "count", evidence=evidence, decisive=(number,))
 
 
 def select(rng: random.Random, reading: Reading) -> Question | None:
@@ -352,11 +371,14 @@ def select(rng: random.Random, reading: Reading) -> Question | None:
     rng.shuffle(named)
     right = [s for s in named if s in holders]
     text = f"Which of these {_plural(said)}: {', '.join(named)}?"
-    steps = " ".join(_sentence(reading, (relation.name, s)) for s in named)
-    answer = f"{steps} So the answer is: {_series(right) if right else 'none'}."
+    steps = " ".join(
+        f"{_sentence(reading, (relation.name, s))[:-1]}, so {'yes' if s in right else 'no'}." for s in named
+    )
+    answer = f"{steps} The answer is: {_series(right) if right else 'none'}."
     expected = ",".join(s.split()[-1] for s in right) or "none"
     evidence = tuple((relation.name, s) for s in named)
-    return Question("select", text, answer, expected, "listed", relation.subject, evidence)
+    decisive = ("yes", "no", "none", *expected.split(","))
+    return Question("select", text, answer, expected, "listed", relation.subject, evidence, decisive=decisive)
 
 
 _SCALES = MappingProxyType(
@@ -368,7 +390,7 @@ _SCALES = MappingProxyType(
 
 
 def compare(rng: random.Random, reading: Reading) -> Question | None:
-    """Which of two numbers is larger or smaller."""
+    """Which of two numbers is larger or smaller; the answer compares the numbers, then names the owner."""
     name = rng.choice(tuple(_SCALES))
     known = [s for (relation, s) in reading.world.known() if relation == name]
     if len(known) < 2:
@@ -382,10 +404,16 @@ def compare(rng: random.Random, reading: Reading) -> Question | None:
     winner = x if (vx > vy) is larger else y
     text = (more if larger else less).replace("{x}", x).replace("{y}", y)
     facts = [_sentence(reading, (name, s))[:-1] for s in (x, y)]
-    answer = f"{facts[0]} and {_lower(facts[1], y)}, so {winner} {verb} {big if larger else small}."
-    evidence = ((name, x), (name, y))
-    kind = RELATIONS[name].subject
-    return Question("compare", text, answer, winner.split()[-1], "last_value", kind, evidence)
+    loser, best = (min(vx, vy), max(vx, vy)) if larger else (max(vx, vy), min(vx, vy))
+    comparison = f"{loser} is {'less' if larger else 'more'} than {best}"
+    answer = (
+        f"{facts[0]} and {_lower(facts[1], y)}. {comparison}, so {winner} {verb} {big if larger else small}."
+    )
+    expected, kind = winner.split()[-1], RELATIONS[name].subject
+    decisive = (str(loser), str(best), expected)
+    return Question(
+        "compare", text, answer, expected, "last_value", kind, ((name, x), (name, y)), decisive=decisive
+    )
 
 
 def as_json(rng: random.Random, reading: Reading) -> Question | None:
@@ -418,35 +446,41 @@ def as_json(rng: random.Random, reading: Reading) -> Question | None:
     )
     answer = json.dumps(value)
     evidence = tuple((r.name, subject) for r in fields if r in stated)
-    return Question("json", text, answer, answer, "same_json", evidence=evidence)
+    return Question("json", text, answer, answer, "same_json", evidence=evidence, decisive=("null",))
 
 
 def quote(rng: random.Random, reading: Reading) -> Question | None:
-    """Copy the first sentence about a subject."""
-    pair = rng.choice(reading.world.known()) if reading.world.known() else None
-    if pair is None:
+    """Copy the one sentence that begins with given words."""
+    sentences = [s for document in reading.documents for s in document.sentences if s.facts]
+    if not sentences:
         return None
-    for document in reading.documents:
-        for sentence in document.sentences:
-            if any(f.subject == pair[1] for f in sentence.facts):
-                text = rng.choice(
-                    (
-                        f"Quote the first sentence about {pair[1]}.",
-                        f"Repeat the first sentence about {pair[1]}.",
-                    )
-                )
-                evidence = tuple((f.relation, f.subject) for f in sentence.facts)
-                return Question("quote", text, sentence.text, sentence.text, "verbatim", evidence=evidence)
-    return None
+    sentence = rng.choice(sentences)
+    words = sentence.text.split()
+    begins = " ".join(words[: rng.randint(2, 4)])
+    elsewhere = sum(s.text.startswith(begins) for s in sentences)
+    if len(words) < 5 or elsewhere != 1:
+        return None
+    text = rng.choice(
+        (
+            f'Quote the sentence that begins "{begins}".',
+            f'Which sentence begins with "{begins}"?',
+            f'Copy the sentence that starts with "{begins}".',
+        )
+    )
+    evidence = tuple((f.relation, f.subject) for f in sentence.facts)
+    return Question("quote", text, sentence.text, sentence.text, "verbatim", evidence=evidence)
 
 
 def summary(rng: random.Random, reading: Reading) -> Question | None:
-    """Everything that the text says about one subject, in its order."""
+    """Everything that the text says about one subject, in the order of `RELATIONS`.
+
+    That order makes the next sentence a matter of which relations are known, and not of where they stand.
+    """
     pair = _stable(rng, reading)
     if pair is None:
         return None
-    order = reading.order()
-    pairs = sorted((p for p in reading.world.known() if p[1] == pair[1]), key=lambda p: order.get(p, 0))
+    known = reading.world.known()
+    pairs = [(name, pair[1]) for name in RELATIONS if (name, pair[1]) in known]
     if not 2 <= len(pairs) <= 6:
         return None
     text = rng.choice(

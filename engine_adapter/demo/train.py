@@ -19,11 +19,11 @@ from engine_adapter.demo.curriculum import LESSONS, Lesson
 from engine_adapter.demo.model import Llama, LlamaShape
 from engine_adapter.demo.muon import Muon
 from engine_adapter.demo.planting import plant_recall
-from engine_adapter.demo.rows import ANSWER, RECALLED, SILENT, TEXT, Row, RowWriter
+from engine_adapter.demo.rows import ANSWER, DECIDED, RECALLED, SILENT, TEXT, Row, RowWriter
 from engine_adapter.demo.team import ALONE, Team
 from engine_adapter.demo.tokenizer import twins
 
-_WEIGHTS = {SILENT: 0.0, TEXT: 0.3, ANSWER: 1.0, RECALLED: 2.0}
+_WEIGHTS = {SILENT: 0.0, TEXT: 0.3, ANSWER: 1.0, RECALLED: 2.0, DECIDED: 3.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def loss_of(
         chosen = ((wanted > TEXT) | ((wanted == TEXT) & drawn)).nonzero().squeeze(1)
         scores = model.logits(hidden.reshape(-1, hidden.shape[-1])[chosen])
     scores, targets, wanted = scores.float(), targets[chosen], wanted[chosen]
-    weights = torch.tensor([_WEIGHTS[role] for role in (SILENT, TEXT, ANSWER, RECALLED)])[wanted]
+    weights = torch.tensor(list(_WEIGHTS.values()))[wanted]
     losses = F.cross_entropy(scores, targets, reduction="none")
     recalled = wanted == RECALLED
     right = int((scores.argmax(-1)[recalled] == targets[recalled]).sum())

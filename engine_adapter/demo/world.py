@@ -58,11 +58,17 @@ def with_article(word: str) -> str:
     return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 
+def clause(template: str, subject: str, value: str = "") -> str:
+    """Put a fact into a template that continues a sentence: only names keep a capital letter."""
+    if template[0] != "{":
+        template = template[0].lower() + template[1:]
+    text = template.replace("{s}", subject).replace("{v}", value)
+    return text.replace("{a}", with_article(value)) if "{a}" in text else text
+
+
 def fill(template: str, subject: str, value: str = "") -> str:
     """Put a fact into a template; a sentence gets its capital letter."""
-    text = template.replace("{s}", subject).replace("{v}", value)
-    if "{a}" in text:
-        text = text.replace("{a}", with_article(value))
+    text = clause(template, subject, value)
     return text[0].upper() + text[1:]
 
 
