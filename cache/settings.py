@@ -126,7 +126,7 @@ def store_settings(mapping: Mapping[str, Any]) -> StoreSettings:
     Raises ValueError naming the field that is unknown, missing or of a wrong type.
     """
     try:
-        return msgspec.convert(_sizes(mapping), StoreSettings)
+        return msgspec.convert(_sizes(mapping), StoreSettings, strict=False)
     except msgspec.ValidationError as error:
         raise ValueError(f"KV store settings: {error}") from error
 
