@@ -33,6 +33,25 @@ def plot_measured(rows: Sequence[Row], path: Path) -> None:
     )
 
 
+def plot_vllm(medians: Sequence[Row], runs: Sequence[Row], path: Path) -> None:
+    """Medians as bars, every run as a dot."""
+    figure = Figure(figsize=(10, 2.6))
+    panels = (("ttft_p50", "TTFT p50, ms"), ("ttft_p90", "TTFT p90, ms"), ("hit", "prefix hits, %"))
+    for axis, (key, title) in zip(figure.subplots(1, 3), panels, strict=True):
+        scale = 100.0 if key == "hit" else 1.0
+        for place, row in enumerate(reversed(medians)):
+            ours = row["policy"] == "ttft"
+            axis.barh(place, scale * _number(row, key), color=HIGHLIGHT if ours else OTHERS)
+            dots = [scale * _number(run, key) for run in runs if run["policy"] == row["policy"]]
+            axis.plot(dots, [place] * len(dots), "k.", markersize=4)
+        axis.set_yticks(range(len(medians)), [str(row["policy"]) for row in reversed(medians)], fontsize=8)
+        axis.set_title(title, fontsize=9)
+    figure.suptitle(
+        "two vLLM workers under Locust (measured; bars are medians, dots single runs)", fontsize=10
+    )
+    _save(figure, path)
+
+
 def _bars(scenario: str, rows: Sequence[Row], path: Path, kind: str = "simulation") -> None:
     parameters = list(dict.fromkeys(str(row["parameter"]) for row in rows))
     most = max(sum(row["parameter"] == p for row in rows) for p in parameters)

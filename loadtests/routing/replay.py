@@ -77,7 +77,7 @@ def run(requests: Sequence[SimRequest], replay: Replay, make: MakeFront) -> Resu
             process.wait_for(f"http://127.0.0.1:{port}/health")
         time.sleep(SETTLE_S)
         ttft = asyncio.run(_replay(requests, replay, front.ports))
-        counters = [_prefix_cache(worker.url) for worker in workers]
+        counters = [prefix_cache(worker.url) for worker in workers]
     answered = [seconds for seconds in ttft if seconds is not None]
     computed = [queries - hits for queries, hits in counters]
     return Result(
@@ -117,7 +117,7 @@ def _engines(replay: Replay, folder: Path) -> Iterator[list[WorkerInfo]]:
         yield workers
 
 
-def _prefix_cache(url: str) -> tuple[float, float]:
+def prefix_cache(url: str) -> tuple[float, float]:
     """Tokens that the engine looked up in its prefix cache, and tokens that it found there."""
     with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
         counters = {name: float(value) for name, value in _COUNTER.findall(answer.read().decode())}

@@ -44,6 +44,33 @@ def measured(rows: Sequence[Row]) -> str:
     return "".join(parts)
 
 
+VLLM_HEAD = """# Routing before two vLLM workers: all runs
+
+Written by `loadtests/routing_vllm.py`; see [routing.md](../routing.md). Measured with real vLLM workers on
+CPUs; times are in milliseconds. Medians first, then every run.
+
+![vllm](vllm.svg)
+"""
+
+
+def vllm_document(medians: Sequence[Row], runs: Sequence[Row]) -> str:
+    """The document of the runs before real workers."""
+    return f"{VLLM_HEAD}\n{_vllm_table(medians)}\n{_vllm_table(runs)}"
+
+
+def _vllm_table(rows: Sequence[Row]) -> str:
+    lines = [
+        "| policy | answers | failed | TTFT p50 | TTFT p90 | prefix hits | imbalance |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = [str(row["policy"]), f"{_number(row, 'requests'):.0f}", f"{_number(row, 'failures'):.0f}"]
+        cells += [f"{_number(row, key):.0f}" for key in ("ttft_p50", "ttft_p90")]
+        cells += [f"{_number(row, 'hit'):.1%}", f"{_number(row, 'imbalance'):.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def table(rows: Sequence[Row]) -> str:
     """One table."""
     oracle = next(_number(row, "mean") for row in rows if str(row["router"]).startswith("greedy oracle"))
