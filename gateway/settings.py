@@ -4,7 +4,7 @@
     relay:         gateway.relay.settings    routing:               gateway.routing.settings
     peers:         gateway.routing.settings  access:                gateway.access.settings
     telemetry:     gateway.telemetry.settings streams:             gateway.transport.settings
-    realtime:      gateway.transport.settings
+    realtime:      gateway.transport.settings kv:                  engine_adapter.launch.kv
 
 `load` reads them from a YAML file, the environment and flags, in this order; later ones win.
 """
@@ -16,10 +16,12 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
 
+from engine_adapter.launch.kv import KvSettings, kv_settings
 from engine_adapter.launch.settings import EngineSettings, SupervisionSettings
 from gateway.access.settings import AccessSettings
 from gateway.cli.listener import ListenSettings
@@ -33,7 +35,7 @@ from gateway.transport.settings import RealtimeSettings, StreamSettings
 class Settings(BaseModel):
     """One section per room of the house; each is a frozen value that is handed to its user."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     listen: ListenSettings = Field(default_factory=ListenSettings)
     engine: EngineSettings = Field(default_factory=EngineSettings)
@@ -45,6 +47,9 @@ class Settings(BaseModel):
     telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
     streams: StreamSettings = Field(default_factory=StreamSettings)
     realtime: RealtimeSettings = Field(default_factory=RealtimeSettings)
+    kv: Annotated[KvSettings, PlainValidator(kv_settings), PlainSerializer(msgspec.to_builtins)] = Field(
+        default_factory=KvSettings
+    )
 
 
 def load(file: Path | None, environ: Mapping[str, str], flags: Layer) -> Settings:
@@ -88,8 +93,8 @@ def _problems(error: ValidationError, merged: Layer) -> Iterator[str]:
 
 def _named_in(reason: str, path: KeyPath, merged: Layer) -> KeyPath:
     """A section that refuses its values says which in words; find the one that was written somewhere."""
-    inside = (known for known in merged.places if known[:-1] == path)
-    return next((known for known in inside if known[-1] in reason), path)
+    inside = [known for known in merged.places if known[: len(path)] == path and known[-1] in reason]
+    return max(inside, key=len, default=path)
 
 
 def _suggestion(path: KeyPath) -> str:
@@ -105,13 +110,25 @@ def _fields(section: type) -> dict[str, Any]:
     hints = typing.get_type_hints(section)
     if dataclasses.is_dataclass(section):
         return {f.name: hints[f.name] for f in dataclasses.fields(section)}
+    if issubclass(section, msgspec.Struct):
+        return {name: hints[name] for name in section.__struct_fields__}
     if issubclass(section, BaseModel):
         return {name: hints[name] for name in section.model_fields}
     return {}
 
 
+def section_in(section: type, field: str) -> type | None:
+    """The section class that a field of a section may hold, if it may hold one."""
+    return _section_type(_fields(section)[field])
+
+
 def _section_type(annotation: Any) -> type | None:
-    """The dataclass inside an annotation, seen through `X | None`."""
+    """The section class inside an annotation, seen through `X | None`."""
     if isinstance(annotation, types.UnionType):
         return next((found for part in annotation.__args__ if (found := _section_type(part))), None)
-    return annotation if isinstance(annotation, type) and dataclasses.is_dataclass(annotation) else None
+    if typing.get_origin(annotation) is Annotated:
+        return _section_type(annotation.__origin__)
+    if not isinstance(annotation, type):
+        return None
+    section = dataclasses.is_dataclass(annotation) or issubclass(annotation, msgspec.Struct)
+    return annotation if section else None

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from engine_adapter.launch.hardware import Hardware
+from engine_adapter.launch.kv import KvSettings, kv_transfer_config
 from engine_adapter.launch.model import Model, cpu_kv_cache_bytes
 from engine_adapter.launch.settings import EngineSettings
 
@@ -58,15 +59,18 @@ def worker_command(
     environment: Mapping[str, str],
     index: int = 0,
     drain_seconds: int = 0,
+    kv: KvSettings | None = None,
 ) -> Command:
     """The command of worker `index` of `settings.started_workers`. `model` is None for a fake engine.
+
+    `kv`: its KV layer, None for none. It serves engines on a CPU; others start without.
 
     `drain_seconds`: how long vLLM lets running requests finish after SIGTERM. 0 for a supervised worker,
     whose gateways have drained before it is told to end.
     """
     if settings.kind == "fake" or model is None:
         return _fake_command(settings, endpoints, environment)
-    command = _vllm_command(settings, model, endpoints, hardware, environment, index)
+    command = _vllm_command(settings, model, endpoints, hardware, environment, index, kv)
     if drain_seconds and not any(_is_flag(arg, ("--shutdown-timeout",)) for arg in settings.args):
         return replace(command, argv=(*command.argv, "--shutdown-timeout", str(drain_seconds)))
     return command
@@ -92,6 +96,7 @@ def _vllm_command(
     hardware: Hardware,
     environment: Mapping[str, str],
     index: int,
+    kv: KvSettings | None,
 ) -> Command:
     on_cpu = hardware.gpus == 0
     workers = max(settings.started_workers, 1)
@@ -120,6 +125,8 @@ def _vllm_command(
         flags["--kv-cache-memory-bytes"] = str(kv_bytes)
     if endpoints.kv_events is not None:
         flags["--kv-events-config"] = kv_events_config(endpoints)
+    if on_cpu and kv is not None and kv.enabled:
+        flags["--kv-transfer-config"] = kv_transfer_config(kv, workers)
     several_processes = any(_is_flag(arg, _PARALLEL_FLAGS) for arg in settings.args)
     if on_cpu and not several_processes:
         flags["--distributed-executor-backend"] = "uni"

@@ -57,6 +57,15 @@ def free_memory(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int:
     return free if limit == "max" else min(free, max(int(limit) - used, 0))
 
 
+def total_memory(cgroup: Path = _CGROUP) -> int:
+    """Bytes of memory of the machine, or of this control group if it may take less."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(total, int((cgroup / "memory.max").read_text()))
+    except (OSError, ValueError):
+        return total
+
+
 def nvidia_gpus() -> int:
     """NVIDIA GPUs with a working driver; 0 without."""
     if not _DRIVER.exists() and shutil.which("nvidia-smi") is None:

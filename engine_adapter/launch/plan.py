@@ -9,6 +9,7 @@ from pathlib import Path
 from engine_adapter.api import WorkerInfo
 from engine_adapter.launch.command import FAKE_MODEL, Command, Endpoints, worker_command
 from engine_adapter.launch.hardware import Hardware
+from engine_adapter.launch.kv import KvSettings
 from engine_adapter.launch.model import Model
 from engine_adapter.launch.output import WorkerOutput
 from engine_adapter.launch.ports import PortReservations
@@ -27,6 +28,7 @@ def plan_workers(
     state_dir: Path,
     socket_dir: Path,
     ports: PortReservations,
+    kv: KvSettings | None = None,
 ) -> list[WorkerPlan]:
     """A plan for each worker to start. Ports are taken from `ports` here and kept over restarts.
 
@@ -44,7 +46,7 @@ def plan_workers(
                 id=name,
                 model=model.name if model else settings.served_name or settings.model or FAKE_MODEL,
                 endpoints=endpoints,
-                command=_command_of(settings, model, hardware, environment, index),
+                command=_command_of(settings, model, hardware, environment, index, kv),
                 other_endpoints=_mover(ports),
                 output=WorkerOutput(state_dir / "logs" / f"{name}.log"),
             )
@@ -66,9 +68,10 @@ def _command_of(
     hardware: Hardware,
     environment: Mapping[str, str],
     index: int,
+    kv: KvSettings | None,
 ) -> Callable[[Endpoints], Command]:
     def command(endpoints: Endpoints) -> Command:
-        return worker_command(settings, model, endpoints, hardware, environment, index)
+        return worker_command(settings, model, endpoints, hardware, environment, index, kv=kv)
 
     return command
 

@@ -33,6 +33,7 @@ FLAGS = (
     "--enforce-eager",
     "--kv-cache-memory-bytes",
     "--kv-events-config",
+    "--kv-transfer-config",
     "--distributed-executor-backend",
     "--shutdown-timeout",
 )

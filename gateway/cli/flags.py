@@ -41,6 +41,24 @@ KvCacheBytesOption = Annotated[
     int | None,
     typer.Option(metavar="BYTES", help="KV cache of one worker.", show_default="from model and free memory"),
 ]
+KvLayerOption = Annotated[
+    bool | None,
+    typer.Option("--kv/--no-kv", help="Keep computed KV beyond the engine's own cache.", show_default="kv"),
+]
+KvMemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Memory for kept KV, all workers together, e.g. `4GiB`.",
+        show_default="a tenth of all, at most 2 GiB",
+    ),
+]
+KvDirOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR", help="Keep KV in files there too: it survives restarts and workers share it."
+    ),
+]
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
@@ -60,6 +78,9 @@ PLACES: Mapping[str, tuple[KeyPath, str]] = {
     "worker_url": (("engine", "worker_urls"), "--worker-url"),
     "max_model_len": (("engine", "max_model_len"), "--max-model-len"),
     "kv_cache_bytes": (("engine", "kv_cache_bytes"), "--kv-cache-bytes"),
+    "kv_layer": (("kv", "enabled"), "--kv"),
+    "kv_memory": (("kv", "memory", "bytes"), "--kv-memory"),
+    "kv_dir": (("kv", "file", "path"), "--kv-dir"),
     "engine_args": (("engine", "args"), "the flags after --"),
     "host": (("listen", "host"), "--host"),
     "port": (("listen", "port"), "--port"),

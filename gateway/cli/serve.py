@@ -28,6 +28,9 @@ from gateway.cli.flags import (
     ConfigOption,
     EngineOption,
     KvCacheBytesOption,
+    KvDirOption,
+    KvLayerOption,
+    KvMemoryOption,
     MaxModelLenOption,
     ModelOption,
     ServedNameOption,
@@ -104,6 +107,9 @@ def serve(
     ] = None,
     max_model_len: MaxModelLenOption = None,
     kv_cache_bytes: KvCacheBytesOption = None,
+    kv_layer: KvLayerOption = None,
+    kv_memory: KvMemoryOption = None,
+    kv_dir: KvDirOption = None,
     state_dir: Annotated[
         str | None,
         typer.Option(
@@ -155,6 +161,9 @@ def serve(
             peer_secret_file=peer_secret_file,
             max_model_len=max_model_len,
             kv_cache_bytes=kv_cache_bytes,
+            kv_layer=kv_layer,
+            kv_memory=kv_memory,
+            kv_dir=kv_dir,
             state_dir=state_dir,
             log_level=log_level,
             engine_args=engine_flags(ctx.args),
@@ -239,6 +248,7 @@ def _supervise(
             state_dir=state_dir,
             socket_dir=socket_dir,
             ports=ports,
+            kv=settings.kv,
         )
         supervisor = Supervisor(
             plans,

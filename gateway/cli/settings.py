@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import typer
 
 from gateway.cli.flags import ConfigOption, fail
 from gateway.config import KeyPath, Layer, SettingsError, layers_of, merge
-from gateway.settings import Settings, load
+from gateway.settings import Settings, load, section_in
 
 app = typer.Typer(add_completion=False)
 
@@ -48,7 +49,19 @@ def reference(settings: Settings, places: Mapping[KeyPath, str] | None = None) -
 
 
 def attribute_docs(section: type) -> dict[str, str]:
-    """The strings that stand below a dataclass's fields in its source."""
+    """The strings that stand below a section's fields in its source, and in those it inherits from."""
+    docs: dict[str, str] = {}
+    for parent in reversed(section.__mro__):
+        if dataclasses.is_dataclass(parent) or parent in _structs(section):
+            docs |= _own_docs(parent)
+    return docs
+
+
+def _structs(section: type) -> list[type]:
+    return [c for c in section.__mro__ if issubclass(c, msgspec.Struct) and c is not msgspec.Struct]
+
+
+def _own_docs(section: type) -> dict[str, str]:
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(section))).body
     assert isinstance(definition, ast.ClassDef)
     docs: dict[str, str] = {}
@@ -64,17 +77,43 @@ def _section(name: str, value: Any, path: KeyPath, places: Mapping[KeyPath, str]
     indent = "  " * (len(path) - 1)
     yield f"{indent}{name}:"
     docs = attribute_docs(type(value))
-    for field in dataclasses.fields(value):
-        inner, here = getattr(value, field.name), (*path, field.name)
-        if doc := docs.get(field.name):
+    for field in _field_names(value):
+        inner, here = getattr(value, field), (*path, field)
+        if doc := docs.get(field):
             yield from textwrap.wrap(
                 doc, _WIDTH, initial_indent=f"{indent}  # ", subsequent_indent=f"{indent}  # "
             )
-        if dataclasses.is_dataclass(inner):
-            yield from _section(field.name, inner, here, places)
+        if dataclasses.is_dataclass(inner) or isinstance(inner, msgspec.Struct):
+            yield from _section(field, inner, here, places)
         else:
             place = f"  # {places[here]}" if here in places else ""
-            yield f"{indent}  {field.name}: {_as_yaml(inner)}{place}"
+            yield f"{indent}  {field}: {_as_yaml(inner)}{place}"
+            if inner is None and (absent := section_in(type(value), field)):
+                yield from (f"{indent}  #   {line}" for line in _outline(absent))
+
+
+def _outline(section: type) -> Iterator[str]:
+    """What may be set in a section that is not there, with the values it would begin with."""
+    docs = attribute_docs(section)
+    for name, default in zip(section.__struct_fields__, _defaults(section), strict=True):  # type: ignore[attr-defined]
+        yield from textwrap.wrap(docs.get(name, ""), _WIDTH, initial_indent="# ", subsequent_indent="# ")
+        if isinstance(default, msgspec.Struct):
+            yield f"{name}:"
+            yield from (f"  {line}" for line in _outline(type(default)))
+        else:
+            yield f"{name}: {'...' if default is msgspec.NODEFAULT else _as_yaml(default)}"
+
+
+def _defaults(section: type) -> Iterator[Any]:
+    for field in msgspec.structs.fields(section):
+        factory = field.default_factory
+        yield field.default if factory is msgspec.NODEFAULT else factory()
+
+
+def _field_names(section: Any) -> Iterator[str]:
+    if isinstance(section, msgspec.Struct):
+        return iter(section.__struct_fields__)
+    return (field.name for field in dataclasses.fields(section))
 
 
 def _as_yaml(value: Any) -> str:

@@ -14,6 +14,9 @@ from gateway.cli.flags import (
     ConfigOption,
     EngineOption,
     KvCacheBytesOption,
+    KvDirOption,
+    KvLayerOption,
+    KvMemoryOption,
     MaxModelLenOption,
     ModelOption,
     ServedNameOption,
@@ -37,6 +40,9 @@ def worker(
     port: Annotated[int, typer.Option("--port", "-p", help="Port to listen on.")] = 8000,
     max_model_len: MaxModelLenOption = None,
     kv_cache_bytes: KvCacheBytesOption = None,
+    kv_layer: KvLayerOption = None,
+    kv_memory: KvMemoryOption = None,
+    kv_dir: KvDirOption = None,
     kv_events: Annotated[
         str | None,
         typer.Option(
@@ -71,11 +77,15 @@ def worker(
             engine=engine,
             max_model_len=max_model_len,
             kv_cache_bytes=kv_cache_bytes,
+            kv_layer=kv_layer,
+            kv_memory=kv_memory,
+            kv_dir=kv_dir,
             engine_args=engine_flags(ctx.args),
         )
-        settings = load(config, os.environ, flags).engine
+        loaded = load(config, os.environ, flags)
     except SettingsError as error:
         fail(*error.problems)
+    settings = loaded.engine
     command = worker_command(
         settings,
         model_of(settings),
@@ -83,5 +93,6 @@ def worker(
         Hardware.detect(),
         os.environ,
         drain_seconds=drain_seconds,
+        kv=loaded.kv,
     )
     os.execve(command.argv[0], command.argv, dict(command.environment))
