@@ -1,0 +1,85 @@
+"""Split numbers into the byte with the exponent, which is worth coding, and the rest, which is noise.
+
+Of 16 bits s eeeeeeee mmmmmmm (bfloat16), or s eeeee mmm mmmmmmm (float16), the byte below the sign is split
+off; sign and the lowest seven bits make a second byte. float32 keeps three bytes besides its exponent.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from kernels.cpu.floats import PAGES
+from kernels.cpu.jit import IN_U8, IN_U16, OUT_U8, OUT_U16, array, kernel
+from kernels.pages import FLOAT32
+
+
+@kernel(IN_U16, PAGES, array(numba.int16, 2), OUT_U8, array(numba.int64, 2))
+def split(memory, pages, exponents, rest, counts):  # type: ignore[no-untyped-def]
+    """Fill `exponents` [blocks * heads * 2, tokens * dim] (byte - 127), `rest` (1 or 3 bytes per number), and
+    count the exponent bytes of keys and of values in `counts` [2, 256], from zero."""
+    size = pages.tokens * pages.dim
+    words = 2 if pages.kind == FLOAT32 else 1
+    width = 3 if pages.kind == FLOAT32 else 1
+    counts[:] = 0
+    for block in range(pages.blocks):
+        for half in range(2 * pages.heads):
+            place = (half // 2) * pages.head_stride + (half % 2) * pages.value_base
+            begin = block * pages.stride + words * place
+            source = memory[begin : begin + words * size]
+            row = block * 2 * pages.heads + half
+            high = exponents[row]
+            low = rest[row * width * size : (row + 1) * width * size]
+            if width == 1:
+                for i in range(size):
+                    high[i] = np.int16((source[i] >> np.uint16(7)) & np.uint16(255)) - np.int16(127)
+                for i in range(size):
+                    low[i] = np.uint8(
+                        (source[i] & np.uint16(127)) | ((source[i] >> np.uint16(8)) & np.uint16(128))
+                    )
+            else:
+                for i in range(size):
+                    word = source[2 * i + 1]
+                    high[i] = np.int16((word >> np.uint16(7)) & np.uint16(255)) - np.int16(127)
+                    low[3 * i] = np.uint8(source[2 * i] & np.uint16(255))
+                    low[3 * i + 1] = np.uint8(source[2 * i] >> np.uint16(8))
+                    low[3 * i + 2] = np.uint8(
+                        (word & np.uint16(127)) | ((word >> np.uint16(8)) & np.uint16(128))
+                    )
+            count = counts[half % 2]
+            for i in range(size):
+                count[np.uint16(high[i] + np.int16(127))] += 1
+    return 0
+
+
+@kernel(array(numba.int16, 2, readonly=True), IN_U8, PAGES, OUT_U16)
+def join(exponents, rest, pages, memory):  # type: ignore[no-untyped-def]
+    """Inverse of `split`; returns 0, or -1 for an exponent that no byte holds."""
+    size = pages.tokens * pages.dim
+    words = 2 if pages.kind == FLOAT32 else 1
+    width = 3 if pages.kind == FLOAT32 else 1
+    outside = np.int16(0)
+    for block in range(pages.blocks):
+        for half in range(2 * pages.heads):
+            place = (half // 2) * pages.head_stride + (half % 2) * pages.value_base
+            begin = block * pages.stride + words * place
+            target = memory[begin : begin + words * size]
+            row = block * 2 * pages.heads + half
+            high = exponents[row]
+            low = rest[row * width * size : (row + 1) * width * size]
+            for i in range(size):
+                outside |= np.int16(high[i] + np.int16(127)) & np.int16(-256)
+            if width == 1:
+                for i in range(size):
+                    byte = np.uint16(low[i])
+                    upper = (np.uint16(high[i] + np.int16(127)) << np.uint16(7)) & np.uint16(0x7F80)
+                    target[i] = upper | (byte & np.uint16(127)) | ((byte & np.uint16(128)) << np.uint16(8))
+            else:
+                for i in range(size):
+                    byte = np.uint16(low[3 * i + 2])
+                    upper = (np.uint16(high[i] + np.int16(127)) << np.uint16(7)) & np.uint16(0x7F80)
+                    target[2 * i] = np.uint16(low[3 * i]) | (np.uint16(low[3 * i + 1]) << np.uint16(8))
+                    target[2 * i + 1] = (
+                        upper | (byte & np.uint16(127)) | ((byte & np.uint16(128)) << np.uint16(8))
+                    )
+    return np.int64(0) if outside == 0 else np.int64(-1)
