@@ -16,6 +16,7 @@ COMMANDS: dict[str, str] = {
     "key": "gateway.access.cli",
     "settings": "gateway.cli.settings",
     "demo": "engine_adapter.demo.cli",
+    "lab": "gateway.cli.lab",
     "version": "gateway.cli.version",
 }
 """Sub-command -> module that holds its Typer application as `app`."""

@@ -31,7 +31,17 @@ class Pacing:
     """A path without news gets an empty packet this often, so that a pause is not taken for a dead path."""
 
     def __post_init__(self) -> None:
-        if min(self.interval, self.calm_interval, self.ack_delay, self.initial_rtt, self.longest_repeat, self.idle) <= 0:
+        if (
+            min(
+                self.interval,
+                self.calm_interval,
+                self.ack_delay,
+                self.initial_rtt,
+                self.longest_repeat,
+                self.idle,
+            )
+            <= 0
+        ):
             raise ValueError("intervals must be positive")
         if self.repeat_growth < 1 or min(self.early_copies, self.rtt_share, self.loss_memory) < 0:
             raise ValueError("repeat_growth must be at least 1; copies, share and memory at least 0")

@@ -7,6 +7,7 @@ earlier than that, so none waits in a queue with records that have been acknowle
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Literal
@@ -189,7 +190,7 @@ class Packetizer:
         if now < self._allowed:
             return None
         fresh = self._unsent > 0
-        repeat = bool(self._pending) and now >= self._repeat_at
+        repeat = bool(self._pending) and (now >= self._repeat_at or self._burst > 0)
         if not fresh and not repeat and now < self._last_packet + self._pacing.idle:
             return None
         return self._packet_of(self._chosen(now), now, fresh=fresh)
@@ -229,9 +230,14 @@ class Packetizer:
             if ack.echo - ack.received > self._lost:
                 self._lossy_until = now + self._pacing.loss_memory
             self._lost = ack.echo - ack.received
-        if covered or ack.next - 1 > self._acked:
-            for number in covered:
-                self._pending_bytes -= len(self._pending.pop(number).data)
+        for number in covered:
+            self._pending_bytes -= len(self._pending.pop(number).data)
+        found_lost = False
+        for record in self._pending.values():
+            if 0 < record.packet <= ack.echo and record.last_sent > -math.inf:
+                record.last_sent = -math.inf
+                found_lost = True
+        if found_lost or covered or ack.next - 1 > self._acked:
             self._long_unacked = {n for n in self._long_unacked if n >= ack.next}
             self._acked = max(self._acked, ack.next - 1)
             self._repeat_wait = 0.0
@@ -245,7 +251,7 @@ class Packetizer:
         """What was last sent before this should have been acknowledged by now."""
         return now - self.rtt.patience - self._pacing.ack_delay
 
-    def _lossy(self, now: float) -> bool:
+    def lossy(self, now: float) -> bool:
         """Were packets lost lately, or is an acknowledgement overdue?"""
         return now < self._lossy_until or (
             bool(self._pending) and self._oldest_sent(now) < self._lost_before(now)
@@ -253,7 +259,7 @@ class Packetizer:
 
     def _interval(self, now: float) -> float:
         pacing = self._pacing
-        if self._lossy(now):
+        if self.lossy(now):
             return pacing.interval
         return max(pacing.interval, pacing.calm_interval, self.rtt.smoothed * pacing.rtt_share)
 
@@ -264,6 +270,11 @@ class Packetizer:
         if self._pending_bytes + RUN_BYTES * len(self._pending) <= room:
             return list(self._pending.values())
         return self._settings.select(list(self._pending.values()), room, self._lost_before(now))
+
+    def _lost_left(self, now: float) -> bool:
+        """Is there a record that is taken for lost and was not sent again?"""
+        limit = self._lost_before(now)
+        return any(r.first_sent >= 0 and r.last_sent < limit for r in self._pending.values())
 
     def _forms_bytes(self) -> int:
         return sum(len(form) + 6 for form in self._template.forms[self._forms_acked :]) + 2
@@ -287,6 +298,7 @@ class Packetizer:
                 record.first_sent = now
                 self._unsent -= 1
             record.last_sent = now
+            record.packet = self._packet
             self._sent = max(self._sent, record.number)
         if run:
             put_run(out, first, run)
@@ -294,7 +306,8 @@ class Packetizer:
         if len(self._sent_at) > _SENT_TIMES:
             self._sent_at.popitem(last=False)
         self._last_packet = now
-        self._burst = self._burst + 1 if self._unsent and self._burst + 1 < _BURST else 0
+        more = self._unsent > 0 or (len(records) < len(self._pending) and self._lost_left(now))
+        self._burst = self._burst + 1 if more and self._burst + 1 < _BURST else 0
         self._allowed = now if self._burst else now + self._interval(now)
         if fresh:
             self._copies = 0
@@ -335,7 +348,7 @@ class Packetizer:
         if not self._pending:
             return
         interval = self._interval(now)
-        if self._copies < self._pacing.early_copies and self._lossy(now):
+        if self._copies < self._pacing.early_copies and self.lossy(now):
             self._repeat_at = last + interval
             return
         wait = max(self._repeat_wait, interval)

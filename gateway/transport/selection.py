@@ -18,6 +18,9 @@ class Pending:
     first_sent: float = -1.0
     """-1 until it was in a packet."""
     last_sent: float = -1.0
+    """Before all time once the packet of its last sending is known to be lost."""
+    packet: int = 0
+    """Number of the last packet that it was in."""
 
 
 Select = Callable[[Sequence[Pending], int, float], list[Pending]]
@@ -43,7 +46,7 @@ def lost_first(pending: Sequence[Pending], room: int, lost_before: float) -> lis
     """
 
     def urgency(record: Pending) -> tuple[int, float, int]:
-        if record.last_sent < 0:
+        if record.first_sent < 0:
             return (1, 0.0, record.number)
         if record.last_sent < lost_before:
             return (0, 0.0, record.number)

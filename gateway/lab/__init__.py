@@ -1,0 +1,1 @@
+"""Experiments that anyone can repeat with one command, on the product's own code."""
