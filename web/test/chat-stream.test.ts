@@ -1,19 +1,26 @@
 import { describe, expect, it } from "vitest";
 import { readChat } from "../src/openai/chat-stream";
 import type { ChatEvent } from "../src/openai/types";
-import type { SseEvent } from "../src/sse";
+import type { StreamEvent } from "../src/eloquent";
 
-async function* events(...data: (string | object)[]): AsyncGenerator<SseEvent> {
+async function* events(...data: (string | object)[]): AsyncGenerator<StreamEvent> {
+  let number = 0;
   for (const item of data) {
     await Promise.resolve();
-    yield { event: "message", lastEventId: "", data: typeof item === "string" ? item : JSON.stringify(item) };
+    number += 1;
+    yield { number, transport: "sse", data: typeof item === "string" ? item : JSON.stringify(item) };
   }
 }
 
 async function read(...data: (string | object)[]): Promise<ChatEvent[]> {
   const steps: ChatEvent[] = [];
   for await (const step of readChat(events(...data))) steps.push(step);
-  return steps;
+  return steps.flatMap((step) => {
+    if (step.type === "transport") return [];
+    // Where the steps are in the stream has a test of its own.
+    const { seq, ...rest } = step as ChatEvent & { seq?: number };
+    return [rest];
+  });
 }
 
 const piece = (content: string, finish: string | null = null) => ({
@@ -105,5 +112,42 @@ describe("readChat", () => {
   it("ignores chunks without choices and values of the wrong kind", async () => {
     const steps = await read("null", "7", { choices: "?" }, { choices: [{ delta: { content: 5 } }] }, "[DONE]");
     expect(steps).toEqual([{ type: "end", finishReason: undefined }]);
+  });
+
+  it("tells of every text which event it came from, and when another transport takes over", async () => {
+    async function* moved(): AsyncGenerator<StreamEvent> {
+      await Promise.resolve();
+      yield { number: 4, transport: "sse", data: JSON.stringify(piece("a")) };
+      yield { number: 5, transport: "datachannel", data: JSON.stringify(piece("b")) };
+      yield { number: 6, transport: "datachannel", data: "[DONE]" };
+    }
+    const steps: ChatEvent[] = [];
+    for await (const step of readChat(moved())) steps.push(step);
+    expect(steps).toEqual([
+      { type: "transport", transport: "sse" },
+      { type: "text", text: "a", seq: 4 },
+      { type: "transport", transport: "datachannel" },
+      { type: "text", text: "b", seq: 5 },
+      { type: "end", finishReason: undefined },
+    ]);
+  });
+
+  it("reads where the cached tokens came from", async () => {
+    const kv = { engine: 64, memory: 0, valkey: 32, computed: 24 };
+    const usage = { prompt_tokens: 120, completion_tokens: 1, sluice: { kv } };
+    expect(await read({ choices: [], usage }, "[DONE]")).toContainEqual({
+      type: "usage",
+      usage: {
+        promptTokens: 120,
+        completionTokens: 1,
+        sources: {
+          computed: 24,
+          tiers: [
+            ["engine", 64],
+            ["valkey", 32],
+          ],
+        },
+      },
+    });
   });
 });

@@ -57,7 +57,14 @@ describe("buildRequest", () => {
   });
 
   it("sends the system prompt first and only the settings that were made", () => {
-    const settings = { systemPrompt: "Be brief.", temperature: 0, topP: null, maxTokens: 64 };
+    const settings = {
+      ...PLAIN_SETTINGS,
+      systemPrompt: "Be brief.",
+      temperature: 0,
+      maxTokens: 64,
+      seed: 7,
+      stop: ["\n"],
+    };
     expect(buildRequest({ ...conversation(...messages), settings }, "q1", "m")).toEqual({
       model: "m",
       messages: [
@@ -66,7 +73,24 @@ describe("buildRequest", () => {
       ],
       temperature: 0,
       maxTokens: 64,
+      seed: 7,
+      stop: ["\n"],
     });
+  });
+
+  it("sends pictures before the text of their question", () => {
+    const url = "data:image/png;base64,AAAA";
+    const picture = { id: "p", name: "gate.png", url, width: 1, height: 1 };
+    const question: Message = { role: "user", id: "q", parent: null, text: "What is it?", pictures: [picture] };
+    expect(buildRequest(conversation(question), "q", "m").messages).toEqual([
+      {
+        role: "user",
+        content: [
+          { type: "image_url", image_url: { url } },
+          { type: "text", text: "What is it?" },
+        ],
+      },
+    ]);
   });
 });
 
@@ -84,7 +108,15 @@ describe("Stopwatch", () => {
       counted: true,
       promptTokens: 40,
       cachedTokens: 32,
+      stalls: { count: 2, longestMs: 500 },
+      transports: [],
     });
+  });
+
+  it("counts as a stall what a reader notices, and not the wait for the first piece", () => {
+    const watch = new Stopwatch(0);
+    for (const at of [900, 1100, 1301, 1400, 2100]) watch.piece(at);
+    expect(watch.stats().stalls).toEqual({ count: 2, longestMs: 700 });
   });
 
   it("counts pieces where the server counted nothing, and gives no rate for a single one", () => {
@@ -105,32 +137,51 @@ describe("words about an answer", () => {
     cachedTokens: 96,
   };
 
-  it("gives the figures in order", () => {
+  const briefs = (part: Partial<Answer>): string[] =>
+    answerFacts(answer(part)).flatMap(({ brief }) => (brief === undefined ? [] : [brief]));
+  const valueOf = (part: Partial<Answer>, label: string): string | undefined =>
+    answerFacts(answer(part)).find((fact) => fact.label === label)?.value;
+
+  it("gives the figures in order, in few words", () => {
+    const delivery = { stalls: { count: 2, longestMs: 640 }, transports: ["sse", "datachannel"] as const };
     const source = { worker: "w0", route: "ttft:hit=96/120B,est=84ms" };
-    expect(answerFacts(answer({ stats, source })).map(({ value }) => value)).toEqual([
+    expect(briefs({ stats: { ...stats, ...delivery }, source })).toEqual([
       "82 ms to first token",
       "46.2 tok/s",
       "128 tokens",
       "96 of 120 cached",
+      "over SSE → Eloquent",
+      "2 stalls, longest 640 ms",
       "worker w0",
-      "route ttft",
-      "m",
     ]);
   });
 
-  it("keeps the reason of a route for who asks", () => {
-    const facts = answerFacts(answer({ source: { route: "ttft:hit=96/120B,est=84ms" } }));
-    expect(facts[0]).toEqual({ label: "Routing policy; hit=96/120B,est=84ms", value: "route ttft" });
+  it("keeps the model, and a route with its reason, for who asks", () => {
+    const part = { source: { route: "ttft:hit=96/120B,est=84ms" } };
+    expect(valueOf(part, "Model")).toBe("m");
+    expect(valueOf(part, "Routing policy")).toBe("ttft");
+    expect(valueOf(part, "Why this worker")).toBe("hit=96/120B, est=84ms");
+  });
+
+  it("tells where the prompt's tokens came from", () => {
+    const sources = { tiers: [["engine", 64] as const, ["valkey", 32] as const], computed: 24 };
+    expect(valueOf({ stats: { ...stats, sources } }, "Where the prompt's tokens came from")).toBe(
+      "64 from the worker's own cache, 32 from Valkey, 24 computed",
+    );
   });
 
   it("leaves out what is not known, and says when it did not get a count", () => {
-    const partial = { ...stats, ttftMs: 1500, tokensPerSecond: null, tokens: 1, counted: false, cachedTokens: null };
-    expect(answerFacts(answer({ stats: partial })).map(({ value }) => value)).toEqual([
-      "1.50 s to first token",
-      "about 1 token",
-      "m",
-    ]);
-    expect(answerFacts(answer({ stats: { ...partial, tokens: 0 } })).map(({ value }) => value)).toEqual(["m"]);
+    const partial = {
+      ...stats,
+      ttftMs: 1500,
+      tokensPerSecond: null,
+      tokens: 1,
+      counted: false,
+      promptTokens: null,
+      cachedTokens: null,
+    };
+    expect(briefs({ stats: partial })).toEqual(["1.50 s to first token", "about 1 token"]);
+    expect(briefs({ stats: { ...partial, tokens: 0 } })).toEqual([]);
   });
 
   it.each([

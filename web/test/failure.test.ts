@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { failureFromResponse, failureFromThrown, GatewayError, parseRetryAfter } from "../src/openai/failure";
-import { SseOverflowError } from "../src/sse";
+import { SseOverflowError } from "../src/eloquent";
 
 const NOW = Date.parse("2026-01-01T00:00:00Z");
 

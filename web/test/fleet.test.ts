@@ -76,7 +76,7 @@ describe("FleetWatch", () => {
     vi.useRealTimers();
   });
 
-  function watchOf(health: () => Promise<Health | undefined>, models = () => Promise.resolve(["m"])) {
+  function watchOf(health: () => Promise<Health | undefined>, models = () => Promise.resolve([{ id: "m" }])) {
     return new FleetWatch({ health, models });
   }
 
@@ -90,7 +90,7 @@ describe("FleetWatch", () => {
     expect(watch.state.get()).toMatchObject({ view: { health: LOADING }, models: null });
     health = READY;
     await vi.advanceTimersByTimeAsync(1000);
-    await expect(waiting).resolves.toEqual(["m"]);
+    await expect(waiting).resolves.toEqual([{ id: "m" }]);
   });
 
   it("looks again after the gateway could not be reached", async () => {
@@ -100,13 +100,13 @@ describe("FleetWatch", () => {
     expect(watch.state.get().view.kind).toBe("unreachable");
     reachable = true;
     await vi.advanceTimersByTimeAsync(1000);
-    expect(watch.state.get().models).toEqual(["m"]);
+    expect(watch.state.get().models).toEqual([{ id: "m" }]);
   });
 
   it("asks a server without our /health for its models all the same", async () => {
     const watch = watchOf(() => Promise.resolve(undefined));
     await watch.look();
-    expect(watch.state.get()).toMatchObject({ view: { kind: "unknown" }, models: ["m"] });
+    expect(watch.state.get()).toMatchObject({ view: { kind: "unknown" }, models: [{ id: "m" }] });
   });
 
   it("tells those who wait why the models are refused, and asks again with another key", async () => {
@@ -114,14 +114,14 @@ describe("FleetWatch", () => {
     let key = "";
     const watch = watchOf(
       () => Promise.resolve(READY),
-      () => (key === "" ? Promise.reject(new GatewayError(failure)) : Promise.resolve(["m"])),
+      () => (key === "" ? Promise.reject(new GatewayError(failure)) : Promise.resolve([{ id: "m" }])),
     );
     await watch.look();
     expect(watch.state.get().refused).toEqual(failure);
     await expect(watch.models(never)).rejects.toThrow("An API key is needed");
     key = "sk";
     await watch.reread();
-    expect(watch.state.get()).toMatchObject({ models: ["m"], refused: null });
+    expect(watch.state.get()).toMatchObject({ models: [{ id: "m" }], refused: null });
   });
 
   it("lets go of a wait that is aborted", async () => {

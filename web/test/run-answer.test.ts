@@ -1,15 +1,15 @@
 import { describe, expect, it } from "vitest";
 import type { ChatAction } from "../src/chat/reducer";
-import { runAnswer } from "../src/chat/run-answer";
+import { type Asking, runAnswer } from "../src/chat/run-answer";
 import type { ChatAnswer } from "../src/openai/client";
 import { GatewayError } from "../src/openai/failure";
-import type { ChatEvent, ChatRequest, Failure } from "../src/openai/types";
+import type { ChatEvent, Failure } from "../src/openai/types";
 
-const REQUEST: ChatRequest = { model: "m", messages: [{ role: "user", content: "?" }] };
 const BUSY: Failure = { kind: "busy", title: "Too many requests", detail: "Wait.", retryAfterS: 3 };
 
 interface Script {
-  readonly prepare?: (signal: AbortSignal) => Promise<ChatRequest>;
+  readonly prepare?: (signal: AbortSignal) => Promise<Asking>;
+  readonly resumed?: boolean;
   readonly open?: () => Promise<ChatAnswer>;
   readonly events?: () => AsyncIterable<ChatEvent>;
   readonly abort?: AbortController;
@@ -25,8 +25,8 @@ function start(script: Script) {
   const done = runAnswer({
     conversationId: "c",
     answerId: "a",
-    prepare: script.prepare ?? (() => Promise.resolve(REQUEST)),
-    transport: { open: script.open ?? answer },
+    prepare: script.prepare ?? (() => Promise.resolve({ model: "m", open: script.open ?? answer })),
+    ...(script.resumed && { resumed: true }),
     signal: (script.abort ?? new AbortController()).signal,
     dispatch: (action) => actions.push(action),
     clock: () => (now += 10),
@@ -107,6 +107,31 @@ describe("runAnswer", () => {
     expect(ending(middle.actions)?.status).toBe("interrupted");
   });
 
+  it("tells with the text which step it comes from, and what carried it", async () => {
+    const events = () =>
+      steps(
+        { type: "transport", transport: "sse" },
+        { type: "text", text: "a", seq: 2 },
+        { type: "transport", transport: "datachannel" },
+        { type: "text", text: "b", seq: 3 },
+        { type: "end", finishReason: "stop" },
+      );
+    const { actions, done } = start({ events });
+    await done;
+    expect(actions[1]).toMatchObject({ type: "grew", text: "ab", after: 3 });
+    expect(ending(actions)?.stats.transports).toEqual(["sse", "datachannel"]);
+  });
+
+  it("counts an answer that cannot be taken up again as interrupted, with no figures of its beginning", async () => {
+    const refused = start({ resumed: true, open: () => Promise.reject(new GatewayError(BUSY)) });
+    await refused.done;
+    expect(ending(refused.actions)?.status).toBe("interrupted");
+    const events = () => steps(text("a"), text("b"), { type: "end", finishReason: "stop" });
+    const taken = start({ resumed: true, events });
+    await taken.done;
+    expect(ending(taken.actions)?.stats).toMatchObject({ ttftMs: null, tokensPerSecond: null, resumed: true });
+  });
+
   it("keeps what arrived when it is stopped, and takes nothing after that", async () => {
     const abort = new AbortController();
     async function* stopped(): AsyncGenerator<ChatEvent> {
@@ -125,7 +150,7 @@ describe("runAnswer", () => {
 
   it("can be stopped while it waits for a worker", async () => {
     const abort = new AbortController();
-    const prepare = (signal: AbortSignal): Promise<ChatRequest> =>
+    const prepare = (signal: AbortSignal): Promise<Asking> =>
       new Promise((_resolve, reject) => {
         signal.addEventListener("abort", () => {
           reject(signal.reason as Error);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { readEvents, type SseEvent, SseOverflowError, SseParser } from "../src/sse";
+import { readEvents, type SseEvent, SseOverflowError, SseParser } from "../src/eloquent/sse";
 
 const encoder = new TextEncoder();
 

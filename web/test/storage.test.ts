@@ -36,7 +36,16 @@ describe("preferences", () => {
       theme: "dark",
       apiKey: "sk-1",
       model: "m",
-      defaults: { systemPrompt: "Be brief.", temperature: 0.5, topP: null, maxTokens: 100 },
+      defaults: {
+        systemPrompt: "Be brief.",
+        temperature: 0.5,
+        topP: null,
+        maxTokens: 100,
+        seed: 7,
+        stop: ["\n\n", "END"],
+      },
+      transport: "sse",
+      link: "train",
     } as const;
     savePreferences(storage, preferences);
     expect(loadPreferences(storage)).toEqual(preferences);

@@ -1,17 +1,24 @@
+import { type ChannelState, EloquentClient } from "../eloquent";
 import { FleetWatch } from "../fleet/watch";
-import { GatewayClient } from "../openai/client";
+import { ShapedNetwork } from "../network/shaped";
+import { authorization, GatewayClient } from "../openai/client";
 import { openConversations } from "../storage/conversations";
 import { loadPreferences, type Preferences, savePreferences } from "../storage/preferences";
 import { ConversationSync } from "../storage/sync";
-import { followAddress } from "./address";
+import { Navigator } from "./address";
 import { ChatSession } from "./session";
 import { Store } from "./store";
 
 /** Everything the page consists of, apart from what it looks like. */
 export interface App {
   readonly session: ChatSession;
+  readonly navigator: Navigator;
   readonly fleet: FleetWatch;
   readonly preferences: Store<Preferences>;
+  readonly network: ShapedNetwork;
+  readonly streams: EloquentClient;
+  /** The data channel beside server-sent events. */
+  readonly channel: Store<ChannelState>;
   /** Whether conversations outlive the page; null until that is known. */
   readonly keeping: Store<boolean | null>;
 }
@@ -27,7 +34,18 @@ function soon(callback: () => void): void {
 /** Builds the page's objects, wires them together and starts them. */
 export function startApp(): App {
   const preferences = new Store(loadPreferences(localStorage));
-  const client = new GatewayClient(() => preferences.get().apiKey);
+  const headers = (): Readonly<Record<string, string>> => authorization(preferences.get().apiKey);
+  const network = new ShapedNetwork();
+  const channel = new Store<ChannelState>({ kind: "unknown" });
+  const streams = new EloquentClient({
+    headers,
+    network,
+    useChannel: () => preferences.get().transport === "auto",
+    onChange: () => {
+      channel.set(streams.channel);
+    },
+  });
+  const client = new GatewayClient(streams, headers);
   const fleet = new FleetWatch(client);
   const session = new ChatSession({
     transport: client,
@@ -36,28 +54,45 @@ export function startApp(): App {
     draft: preferences.get().defaults,
     soon,
   });
+  const navigator = new Navigator(session);
   const keeping = new Store<boolean | null>(null);
 
   preferences.subscribe(() => {
     savePreferences(localStorage, preferences.get());
   });
-  rereadOnNewKey(preferences, fleet);
+  followLink(preferences, network);
+  rereadOnNewKey(preferences, fleet, streams);
   void keepConversations(session, keeping).then(() => {
-    followAddress(session);
+    navigator.start();
+    session.resume();
   });
   void fleet.look();
-  return { session, fleet, preferences, keeping };
+  return { session, navigator, fleet, preferences, network, streams, channel, keeping };
 }
 
-/** Another key may see other models. Waits for the end of the typing. */
-function rereadOnNewKey(preferences: Store<Preferences>, fleet: FleetWatch): void {
+function followLink(preferences: Store<Preferences>, network: ShapedNetwork): void {
+  let link: Preferences["link"] = null;
+  const follow = (): void => {
+    if (preferences.get().link === link) return;
+    link = preferences.get().link;
+    network.choose(link);
+  };
+  follow();
+  preferences.subscribe(follow);
+}
+
+/** Another key may see other models, and other streams. Waits for the end of the typing. */
+function rereadOnNewKey(preferences: Store<Preferences>, fleet: FleetWatch, streams: EloquentClient): void {
   let { apiKey } = preferences.get();
   let timer: ReturnType<typeof setTimeout> | undefined;
   preferences.subscribe(() => {
     if (preferences.get().apiKey === apiKey) return;
     apiKey = preferences.get().apiKey;
     clearTimeout(timer);
-    timer = setTimeout(() => void fleet.reread(), TYPING_PAUSE_MS);
+    timer = setTimeout(() => {
+      streams.reset();
+      void fleet.reread();
+    }, TYPING_PAUSE_MS);
   });
 }
 

@@ -1,7 +1,15 @@
 import type { AnswerSource, Failure } from "../openai/types";
 import { titleFrom } from "./title";
 import { newestLeaf } from "./tree";
-import { type Answer, type AnswerStats, type Conversation, isRunning, type Message, type Settings } from "./types";
+import {
+  type Answer,
+  type AnswerStats,
+  type Conversation,
+  isRunning,
+  type Message,
+  type Picture,
+  type Settings,
+} from "./types";
 
 export interface ChatState {
   /** False until the stored conversations are read. */
@@ -28,6 +36,8 @@ export interface Ending {
 
 export type ChatAction =
   | { readonly type: "loaded"; readonly conversations: readonly Conversation[] }
+  /** From a file; what has the same id is replaced. */
+  | { readonly type: "imported"; readonly conversations: readonly Conversation[] }
   | { readonly type: "opened"; readonly id: string | null }
   | { readonly type: "removed"; readonly id: string }
   | { readonly type: "restored"; readonly conversation: Conversation }
@@ -38,7 +48,12 @@ export type ChatAction =
       readonly type: "asked";
       readonly id: string;
       readonly now: number;
-      readonly question: { readonly id: string; readonly parent: string | null; readonly text: string };
+      readonly question: {
+        readonly id: string;
+        readonly parent: string | null;
+        readonly text: string;
+        readonly pictures?: readonly Picture[];
+      };
       readonly answer: AskAnswer;
     }
   | {
@@ -61,6 +76,8 @@ export type ChatAction =
       readonly answerId: string;
       readonly text: string;
       readonly reasoning: string;
+      /** Number of the last step that this text comes from, where the gateway numbers them. */
+      readonly after?: number;
     }
   | {
       readonly type: "ended";
@@ -78,6 +95,11 @@ export function reduce(state: ChatState, action: ChatAction): ChatState {
   switch (action.type) {
     case "loaded":
       return { ...state, loaded: true, conversations: [...state.conversations, ...action.conversations.map(settle)] };
+    case "imported": {
+      const ids = new Set(action.conversations.map(({ id }) => id));
+      const others = state.conversations.filter(({ id }) => !ids.has(id));
+      return { ...state, conversations: [...action.conversations.map(settle), ...others] };
+    }
     case "opened":
       return { ...state, currentId: action.id };
     case "removed":
@@ -120,24 +142,29 @@ export function reduce(state: ChatState, action: ChatAction): ChatState {
         ...answer,
         status: "streaming",
         model: action.model,
-        source: action.source,
+        source: { ...answer.source, ...action.source },
+        ...placeOf(answer, action.source),
       }));
     case "grew":
       return updateAnswer(state, action, (answer) => ({
         ...answer,
         text: answer.text + action.text,
         reasoning: answer.reasoning + action.reasoning,
+        ...(answer.place && action.after !== undefined && { place: { ...answer.place, after: action.after } }),
       }));
     case "ended":
       return update(
-        updateAnswer(state, action, (answer) => ({ ...answer, ...action.ending })),
+        updateAnswer(state, action, ({ place, ...answer }) => ({ ...answer, ...action.ending })),
         action.id,
-        (c) => ({
-          ...c,
-          updatedAt: action.now,
-        }),
+        (conversation) => ({ ...conversation, updatedAt: action.now }),
       );
   }
+}
+
+/** A resumed answer has its place already. */
+function placeOf({ place }: Answer, { streamId }: AnswerSource): Pick<Answer, "place"> {
+  if (streamId === undefined || place?.streamId === streamId) return {};
+  return { place: { streamId, after: 0 } };
 }
 
 /** The conversation on show, or undefined for a new one. */
@@ -190,13 +217,18 @@ function waiting({ id, model }: AskAnswer, parent: string): Answer {
   return { role: "assistant", id, parent, model, text: "", reasoning: "", status: "waiting" };
 }
 
-/** An answer that was running when the page was closed can never end: it counts as interrupted. */
+/**
+ * An answer that was running when the page was closed can never end and counts as interrupted, unless the
+ * gateway keeps it: then it is taken up again.
+ */
 function settle(conversation: Conversation): Conversation {
-  if (!conversation.messages.some(isRunning)) return conversation;
+  const isLost = (message: Message): message is Answer =>
+    message.role === "assistant" && isRunning(message) && message.place === undefined;
+  if (!conversation.messages.some(isLost)) return conversation;
   return {
     ...conversation,
     messages: conversation.messages.map((message) =>
-      message.role === "assistant" && isRunning(message) ? { ...message, status: "interrupted" } : message,
+      isLost(message) ? { ...message, status: "interrupted" } : message,
     ),
   };
 }

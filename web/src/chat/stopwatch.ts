@@ -1,21 +1,28 @@
-import type { Usage } from "../openai/types";
-import type { AnswerStats } from "./types";
+import type { TransportName, Usage } from "../openai/types";
+import { type AnswerStats, STALL_MS } from "./types";
 
 /** Times one answer. All times are arguments, in milliseconds of any monotonic clock. */
 export class Stopwatch {
   readonly #askedAt: number;
+  readonly #resumed: boolean;
   #firstAt: number | null = null;
   #lastAt = 0;
   #pieces = 0;
   #usage: Usage | null = null;
+  #stalls = 0;
+  #longestStallMs = 0;
+  readonly #transports: TransportName[] = [];
 
-  constructor(askedAt: number) {
+  /** @param resumed the beginning of the answer went by unseen, so neither its delay nor its speed is known. */
+  constructor(askedAt: number, resumed = false) {
     this.#askedAt = askedAt;
+    this.#resumed = resumed;
   }
 
   /** Notes that a piece of the answer (text or reasoning) arrived. */
   piece(now: number): void {
-    this.#firstAt ??= now;
+    if (this.#firstAt === null) this.#firstAt = now;
+    else this.#gap(now - this.#lastAt);
     this.#lastAt = now;
     this.#pieces += 1;
   }
@@ -24,17 +31,31 @@ export class Stopwatch {
     this.#usage = usage;
   }
 
+  transport(transport: TransportName): void {
+    if (this.#transports.at(-1) !== transport) this.#transports.push(transport);
+  }
+
   /** Tokens per second counts the gaps after the first token, so it does not include the time to it. */
   stats(): AnswerStats {
     const tokens = this.#usage?.completionTokens ?? this.#pieces;
     const spanMs = this.#firstAt === null ? 0 : this.#lastAt - this.#firstAt;
     return {
-      ttftMs: this.#firstAt === null ? null : this.#firstAt - this.#askedAt,
-      tokensPerSecond: tokens > 1 && spanMs > 0 ? ((tokens - 1) * 1000) / spanMs : null,
+      ttftMs: this.#firstAt === null || this.#resumed ? null : this.#firstAt - this.#askedAt,
+      tokensPerSecond: tokens > 1 && spanMs > 0 && !this.#resumed ? ((tokens - 1) * 1000) / spanMs : null,
       tokens,
       counted: this.#usage !== null,
       promptTokens: this.#usage?.promptTokens ?? null,
       cachedTokens: this.#usage?.cachedTokens ?? null,
+      ...(this.#usage?.sources && { sources: this.#usage.sources }),
+      stalls: { count: this.#stalls, longestMs: this.#longestStallMs },
+      transports: [...this.#transports],
+      ...(this.#resumed && { resumed: true }),
     };
+  }
+
+  #gap(ms: number): void {
+    if (ms <= STALL_MS) return;
+    this.#stalls += 1;
+    this.#longestStallMs = Math.max(this.#longestStallMs, ms);
   }
 }

@@ -1,4 +1,4 @@
-import type { AnswerSource, Failure } from "../openai/types";
+import type { AnswerSource, CacheSources, Failure, StreamPlace, TransportName } from "../openai/types";
 
 export interface Settings {
   readonly systemPrompt: string;
@@ -6,9 +6,29 @@ export interface Settings {
   readonly temperature: number | null;
   readonly topP: number | null;
   readonly maxTokens: number | null;
+  readonly seed: number | null;
+  /** Texts at which the answer ends; at most four, as in OpenAI's interface. */
+  readonly stop: readonly string[];
 }
 
-export const PLAIN_SETTINGS: Settings = { systemPrompt: "", temperature: null, topP: null, maxTokens: null };
+export const PLAIN_SETTINGS: Settings = {
+  systemPrompt: "",
+  temperature: null,
+  topP: null,
+  maxTokens: null,
+  seed: null,
+  stop: [],
+};
+
+/** A picture that goes with a question, made small enough to be kept and sent. */
+export interface Picture {
+  readonly id: string;
+  readonly name: string;
+  /** `data:image/…;base64,…` */
+  readonly url: string;
+  readonly width: number;
+  readonly height: number;
+}
 
 export interface Question {
   readonly role: "user";
@@ -16,6 +36,7 @@ export interface Question {
   /** The message this one follows; null for the first. Messages with the same parent are versions. */
   readonly parent: string | null;
   readonly text: string;
+  readonly pictures?: readonly Picture[];
 }
 
 export type AnswerStatus = "waiting" | "streaming" | "complete" | "stopped" | "interrupted" | "failed";
@@ -28,6 +49,21 @@ export interface AnswerStats {
   readonly counted: boolean;
   readonly promptTokens: number | null;
   readonly cachedTokens: number | null;
+  readonly sources?: CacheSources;
+  /** Waits of more than STALL_MS between two pieces; missing in answers kept by an older page. */
+  readonly stalls?: Stalls;
+  /** What carried it, in the order of use. */
+  readonly transports?: readonly TransportName[];
+  /** The page was closed or reloaded in between. */
+  readonly resumed?: boolean;
+}
+
+/** A reader notices a pause of this length. */
+export const STALL_MS = 200;
+
+export interface Stalls {
+  readonly count: number;
+  readonly longestMs: number;
 }
 
 export interface Answer {
@@ -42,6 +78,8 @@ export interface Answer {
   readonly failure?: Failure;
   readonly stats?: AnswerStats;
   readonly source?: AnswerSource;
+  /** Where to take the answer up again if the page is closed while it runs. */
+  readonly place?: StreamPlace;
 }
 
 export type Message = Question | Answer;

@@ -1,5 +1,5 @@
 import { failureFromThrown, GatewayError } from "../openai/failure";
-import type { Failure } from "../openai/types";
+import type { Failure, ModelInfo } from "../openai/types";
 import { Store } from "../app/store";
 import type { Health } from "./health";
 import { type GateView, readGate } from "./words";
@@ -7,15 +7,15 @@ import { type GateView, readGate } from "./words";
 /** What the page knows about the gateway and its models. */
 export interface FleetState {
   readonly view: GateView;
-  /** Model names; null until they could be read. */
-  readonly models: readonly string[] | null;
+  /** null until they could be read. */
+  readonly models: readonly ModelInfo[] | null;
   /** Why the models could not be read, when waiting is not the remedy. */
   readonly refused: Failure | null;
 }
 
 export interface FleetSource {
   health(signal: AbortSignal): Promise<Health | undefined>;
-  models(signal: AbortSignal): Promise<string[]>;
+  models(signal: AbortSignal): Promise<readonly ModelInfo[]>;
 }
 
 const SHUT_INTERVAL_MS = 1_000;
@@ -56,7 +56,7 @@ export class FleetWatch {
    *
    * @throws GatewayError when the gateway refuses to name them; the signal's reason when it aborts first.
    */
-  async models(signal: AbortSignal): Promise<readonly string[]> {
+  async models(signal: AbortSignal): Promise<readonly ModelInfo[]> {
     return new Promise((resolve, reject) => {
       const settle = (): boolean => {
         const { view, models, refused } = this.state.get();

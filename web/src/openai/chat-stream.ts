@@ -1,9 +1,7 @@
-import type { SseEvent } from "../sse";
+import { DONE, type StreamEvent, type Transport } from "../eloquent";
 import { failureFromEvent } from "./failure";
 import { asCount, asText, isObject, parseJson } from "./json";
-import type { ChatEvent, Usage } from "./types";
-
-const DONE = "[DONE]";
+import type { CacheSources, ChatEvent, Usage } from "./types";
 
 /** Finish reasons with which an engine says that it gave the answer up. */
 const GIVEN_UP: ReadonlySet<string> = new Set(["abort", "error"]);
@@ -15,7 +13,28 @@ function readUsage(value: unknown): Usage | undefined {
   if (promptTokens === undefined || completionTokens === undefined) return undefined;
   const details = value.prompt_tokens_details;
   const cachedTokens = isObject(details) ? asCount(details.cached_tokens) : undefined;
-  return { promptTokens, completionTokens, ...(cachedTokens !== undefined && { cachedTokens }) };
+  const sources = readSources(value.sluice);
+  return {
+    promptTokens,
+    completionTokens,
+    ...(cachedTokens !== undefined && { cachedTokens }),
+    ...(sources && { sources }),
+  };
+}
+
+/** Reads the gateway's `"sluice": {"kv": {"engine": 512, …, "computed": 40}}`, prompt tokens by tier. */
+function readSources(value: unknown): CacheSources | undefined {
+  const kv = isObject(value) ? value.kv : undefined;
+  if (!isObject(kv)) return undefined;
+  const counts = Object.entries(kv).flatMap(([tier, tokens]) => {
+    const count = asCount(tokens);
+    return count === undefined ? [] : [[tier, count] as const];
+  });
+  const computed = asCount(kv.computed);
+  return {
+    ...(computed !== undefined && { computed }),
+    tiers: counts.filter(([tier, count]) => tier !== "computed" && count > 0),
+  };
 }
 
 interface Chunk {
@@ -23,7 +42,7 @@ interface Chunk {
   readonly finishReason?: string;
 }
 
-function readChunk(value: unknown): Chunk {
+function readChunk(value: unknown, seq: number): Chunk {
   if (!isObject(value)) return { events: [] };
   const events: ChatEvent[] = [];
   const choices: unknown = value.choices;
@@ -31,9 +50,9 @@ function readChunk(value: unknown): Chunk {
   const delta = isObject(choice) ? choice.delta : undefined;
   if (isObject(delta)) {
     const reasoning = asText(delta.reasoning_content) ?? asText(delta.reasoning);
-    if (reasoning !== undefined) events.push({ type: "reasoning", text: reasoning });
+    if (reasoning !== undefined) events.push({ type: "reasoning", text: reasoning, seq });
     const text = asText(delta.content) ?? asText(delta.refusal);
-    if (text !== undefined) events.push({ type: "text", text });
+    if (text !== undefined) events.push({ type: "text", text, seq });
   }
   const usage = readUsage(value.usage);
   if (usage) events.push({ type: "usage", usage });
@@ -41,7 +60,7 @@ function readChunk(value: unknown): Chunk {
   return { events, ...(finishReason !== undefined && { finishReason }) };
 }
 
-function readData(data: string): Chunk {
+function readData({ data, number }: StreamEvent): Chunk {
   const value = parseJson(data);
   if (value === undefined) {
     const failure = {
@@ -52,7 +71,7 @@ function readData(data: string): Chunk {
     return { events: [{ type: "error", failure }] };
   }
   const failure = failureFromEvent(value);
-  return failure ? { events: [{ type: "error", failure }] } : readChunk(value);
+  return failure ? { events: [{ type: "error", failure }] } : readChunk(value, number);
 }
 
 /**
@@ -62,21 +81,26 @@ function readData(data: string): Chunk {
  * After the last step the rest of the stream is read and ignored, so that the server sees its response
  * taken whole and not a reader that hangs up.
  */
-export async function* readChat(events: AsyncIterable<SseEvent>): AsyncGenerator<ChatEvent, void, undefined> {
+export async function* readChat(events: AsyncIterable<StreamEvent>): AsyncGenerator<ChatEvent, void, undefined> {
   let finishReason: string | undefined;
+  let transport: Transport | undefined;
   let settled = false;
-  for await (const { data } of events) {
+  for await (const event of events) {
     if (settled) continue;
-    if (data === DONE) {
+    if (event.transport !== transport) {
+      transport = event.transport;
+      yield { type: "transport", transport };
+    }
+    if (event.data === DONE) {
       settled = true;
       yield last(finishReason);
       continue;
     }
-    const chunk = readData(data);
+    const chunk = readData(event);
     finishReason = chunk.finishReason ?? finishReason;
-    for (const event of chunk.events) {
-      yield event;
-      settled ||= event.type === "error";
+    for (const step of chunk.events) {
+      yield step;
+      settled ||= step.type === "error";
     }
   }
   if (!settled) yield finishReason === undefined ? { type: "interrupted" } : last(finishReason);

@@ -1,3 +1,4 @@
+import { RefusedError, SseOverflowError } from "../eloquent";
 import { asText, isObject, parseJson } from "./json";
 import type { Failure } from "./types";
 
@@ -93,8 +94,12 @@ export function failureFromEvent(value: unknown): Failure | undefined {
 /** Words for anything thrown while asking or reading; an abort is the caller's business and not passed here. */
 export function failureFromThrown(thrown: unknown): Failure {
   if (thrown instanceof GatewayError) return thrown.failure;
-  if (thrown instanceof Error && thrown.name === "SseOverflowError") {
+  if (thrown instanceof SseOverflowError) {
     return { kind: "stream", title: "The answer could not be read", detail: thrown.message };
+  }
+  if (thrown instanceof RefusedError) {
+    const detail = "The connection broke, and the gateway has not kept the rest.";
+    return { kind: "stream", title: "The answer broke off", detail, status: thrown.response.status };
   }
   return {
     kind: "network",

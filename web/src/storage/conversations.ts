@@ -1,5 +1,5 @@
 import { type DBSchema, type IDBPDatabase, openDB } from "idb";
-import type { Conversation } from "../chat/types";
+import { type Conversation, PLAIN_SETTINGS } from "../chat/types";
 
 /** Where conversations outlive the page. */
 export interface ConversationStore {
@@ -31,7 +31,9 @@ class IndexedConversations implements ConversationStore {
   }
 
   async all(): Promise<Conversation[]> {
-    return (await this.#db.getAllFromIndex("conversations", "by-update")).reverse();
+    const stored = await this.#db.getAllFromIndex("conversations", "by-update");
+    // A page of an older release knew fewer settings.
+    return stored.reverse().map((one) => ({ ...one, settings: { ...PLAIN_SETTINGS, ...one.settings } }));
   }
 
   async put(conversation: Conversation): Promise<void> {

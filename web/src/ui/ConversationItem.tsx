@@ -1,5 +1,8 @@
-import { Pencil, Trash2 } from "lucide-react";
+import * as Menu from "@radix-ui/react-dropdown-menu";
+import { Braces, Ellipsis, FileText, Pencil, Trash2 } from "lucide-react";
 import { useState } from "react";
+import { download, fileName } from "../app/download";
+import { toJson, toMarkdown } from "../chat/export";
 import { type Conversation, isRunning } from "../chat/types";
 import { useApp } from "./context";
 
@@ -31,27 +34,60 @@ export function ConversationItem({ conversation, current, onOpen, onRemove }: Co
         {messages.some(isRunning) && <span className="conversation__running" role="img" aria-label="Answering" />}
         <span className="conversation__title">{title}</span>
       </button>
-      <span className="conversation__tools">
-        <button
-          type="button"
-          className="icon-button icon-button--small"
-          aria-label={`Rename “${title}”`}
-          onClick={() => {
-            setRenaming(true);
+      <ItemMenu
+        conversation={conversation}
+        onRename={() => {
+          setRenaming(true);
+        }}
+        onRemove={onRemove}
+      />
+    </li>
+  );
+}
+
+interface ItemMenuProps {
+  readonly conversation: Conversation;
+  readonly onRename: () => void;
+  readonly onRemove: () => void;
+}
+
+function ItemMenu({ conversation, onRename, onRemove }: ItemMenuProps) {
+  const { title } = conversation;
+  return (
+    // Modal, it would put a style element into the page, which the content security policy refuses.
+    <Menu.Root modal={false}>
+      <Menu.Trigger
+        className="icon-button icon-button--small conversation__menu"
+        aria-label={`What to do with “${title}”`}
+      >
+        <Ellipsis aria-hidden="true" />
+      </Menu.Trigger>
+      <Menu.Content className="menu" align="start" sideOffset={4} collisionPadding={8}>
+        <Menu.Item className="menu__item" onSelect={onRename}>
+          <Pencil aria-hidden="true" /> Rename
+        </Menu.Item>
+        <Menu.Item
+          className="menu__item"
+          onSelect={() => {
+            download(fileName(title, "md"), "text/markdown", toMarkdown(conversation));
           }}
         >
-          <Pencil aria-hidden="true" />
-        </button>
-        <button
-          type="button"
-          className="icon-button icon-button--small"
-          aria-label={`Delete “${title}”`}
-          onClick={onRemove}
+          <FileText aria-hidden="true" /> Export as Markdown
+        </Menu.Item>
+        <Menu.Item
+          className="menu__item"
+          onSelect={() => {
+            download(fileName(title, "json"), "application/json", toJson([conversation]));
+          }}
         >
-          <Trash2 aria-hidden="true" />
-        </button>
-      </span>
-    </li>
+          <Braces aria-hidden="true" /> Export as JSON
+        </Menu.Item>
+        <Menu.Separator className="menu__line" />
+        <Menu.Item className="menu__item menu__item--alarm" onSelect={onRemove}>
+          <Trash2 aria-hidden="true" /> Delete
+        </Menu.Item>
+      </Menu.Content>
+    </Menu.Root>
   );
 }
 

@@ -18,7 +18,7 @@ export function ModelPicker() {
         {models === null ? (
           <option value={model}>{model === "" ? "No model yet" : model}</option>
         ) : (
-          models.map((name) => <option key={name}>{name}</option>)
+          models.map(({ id }) => <option key={id}>{id}</option>)
         )}
       </select>
       <ChevronDown aria-hidden="true" />

@@ -1,61 +1,112 @@
-import { useCallback, useEffect, useState } from "react";
+import { lazy, Suspense, useCallback, useEffect, useRef, useState } from "react";
+import { copyText } from "../app/clipboard";
+import { lastQuestion } from "../app/session";
 import { currentConversation } from "../chat/reducer";
+import { branch } from "../chat/tree";
 import type { Conversation } from "../chat/types";
 import { Announcer } from "./Announcer";
-import { Composer } from "./Composer";
-import { useChat } from "./context";
+import { ChatView } from "./ChatView";
+import { useApp, useChat, useStore } from "./context";
 import { SettingsDialog, type SettingsField } from "./SettingsDialog";
+import type { Command } from "./shortcuts";
+import { ShortcutsDialog } from "./ShortcutsDialog";
 import { Sidebar } from "./Sidebar";
 import { SidebarDrawer } from "./SidebarDrawer";
-import { Thread } from "./Thread";
+import { type Notice, Toast } from "./Toast";
 import { Topbar } from "./Topbar";
-import { UndoToast } from "./UndoToast";
 import { useFocusOnOpen } from "./use-focus-on-open";
+import { useShortcuts } from "./use-shortcuts";
 import { useStopKey } from "./use-stop-key";
 
-type Panel = { readonly name: "settings"; readonly focus: SettingsField } | { readonly name: "drawer" } | null;
+const FleetPage = lazy(() => import("./fleet/FleetPage"));
+
+type Panel =
+  | { readonly name: "settings"; readonly focus: SettingsField }
+  | { readonly name: "drawer" }
+  | { readonly name: "shortcuts" }
+  | null;
+
+const TITLES = { chat: "Sluice", fleet: "Fleet · Sluice" } as const;
 
 export function Page() {
+  const { session, navigator } = useApp();
   const chat = useChat();
-  const conversation = currentConversation(chat);
+  const view = useStore(navigator.view);
+  const conversation = view === "chat" ? currentConversation(chat) : undefined;
   const [panel, setPanel] = useState<Panel>(null);
-  const [removed, setRemoved] = useState<Conversation | null>(null);
-  const [draft, setDraft] = useState("");
+  const [notice, setNotice] = useState<Notice | null>(null);
+  const [editing, setEditing] = useState<string | null>(null);
+  const searchField = useRef<HTMLInputElement>(null);
   useStopKey(conversation);
   useFocusOnOpen(chat.currentId);
   useEffect(() => {
-    document.title = conversation ? `${conversation.title} · Sluice` : "Sluice";
-  }, [conversation]);
+    document.title = conversation ? `${conversation.title} · Sluice` : TITLES[view];
+  }, [conversation, view]);
 
   const close = useCallback(() => {
     setPanel(null);
   }, []);
-  const forgetRemoved = useCallback(() => {
-    setRemoved(null);
+  const forgetNotice = useCallback(() => {
+    setNotice(null);
   }, []);
   const openSettings = useCallback((focus: SettingsField) => {
     setPanel({ name: "settings", focus });
   }, []);
-  const sidebar = (
-    <Sidebar
-      onRemoved={setRemoved}
-      onChosen={close}
-      onSettings={() => {
-        openSettings("api-key");
-      }}
-    />
-  );
+  const openKey = useCallback(() => {
+    openSettings("api-key");
+  }, [openSettings]);
+  const openShortcuts = useCallback(() => {
+    setPanel({ name: "shortcuts" });
+  }, []);
+  const onRemoved = (removed: Conversation): void => {
+    const run = (): void => {
+      session.dispatch({ type: "restored", conversation: removed });
+    };
+    setNotice({ key: removed.id, words: "Conversation deleted.", action: { label: "Undo", run } });
+  };
 
+  useShortcuts((command: Command) => {
+    switch (command) {
+      case "search":
+        if (searchField.current?.checkVisibility()) searchField.current.focus();
+        else setPanel({ name: "drawer" });
+        break;
+      case "new":
+        navigator.open(null);
+        document.getElementById("message")?.focus();
+        break;
+      case "settings":
+        openSettings("system-prompt");
+        break;
+      case "help":
+        openShortcuts();
+        break;
+      case "message":
+        document.getElementById("message")?.focus();
+        break;
+      case "copy":
+        if (conversation) void copyLastAnswer(conversation, setNotice);
+        break;
+      case "edit":
+        setEditing((conversation && lastQuestion(conversation)) ?? null);
+        break;
+    }
+  });
+
+  const sidebar = (field?: typeof searchField) => (
+    <Sidebar {...(field && { searchField: field })} onRemoved={onRemoved} onChosen={close} onSettings={openKey} />
+  );
   return (
     <div className="page">
-      <a className="skip-link" href="#message">
-        Skip to the message box
+      <a className="skip-link" href={view === "chat" ? "#message" : "#main"}>
+        {view === "chat" ? "Skip to the message box" : "Skip to the figures"}
       </a>
       <aside className="page__side" aria-label="Conversations">
-        {sidebar}
+        {sidebar(searchField)}
       </aside>
-      <div className="page__main">
+      <div className="page__main" data-view={view}>
         <Topbar
+          view={view}
           onMenu={() => {
             setPanel({ name: "drawer" });
           }}
@@ -63,18 +114,32 @@ export function Page() {
             openSettings("system-prompt");
           }}
         />
-        <Thread
-          key={conversation?.id ?? "new"}
-          conversation={conversation}
-          onExample={setDraft}
-          onSettings={openSettings}
-        />
-        <Composer draft={draft} onDraft={setDraft} conversation={conversation} />
+        {view === "chat" ? (
+          <ChatView
+            conversation={conversation}
+            editing={editing}
+            onEditing={setEditing}
+            onSettings={openSettings}
+            onShortcuts={openShortcuts}
+          />
+        ) : (
+          <Suspense fallback={<main className="board" id="main" aria-busy="true" />}>
+            <FleetPage onKey={openKey} />
+          </Suspense>
+        )}
       </div>
-      {panel?.name === "drawer" && <SidebarDrawer onClose={close}>{sidebar}</SidebarDrawer>}
+      {panel?.name === "drawer" && <SidebarDrawer onClose={close}>{sidebar()}</SidebarDrawer>}
       {panel?.name === "settings" && <SettingsDialog conversation={conversation} focus={panel.focus} onClose={close} />}
-      {removed && <UndoToast key={removed.id} conversation={removed} onGone={forgetRemoved} />}
+      {panel?.name === "shortcuts" && <ShortcutsDialog onClose={close} />}
+      {notice && <Toast key={notice.key} notice={notice} onGone={forgetNotice} />}
       <Announcer conversation={conversation} />
     </div>
   );
+}
+
+async function copyLastAnswer(conversation: Conversation, tell: (notice: Notice) => void): Promise<void> {
+  const answer = branch(conversation).findLast(({ role, text }) => role === "assistant" && text !== "");
+  if (!answer) return;
+  const copied = await copyText(answer.text);
+  tell({ key: answer.id, words: copied ? "The answer is copied." : "The answer could not be copied." });
 }

@@ -4,6 +4,7 @@ import type { Conversation, Message, Question } from "../chat/types";
 import { useApp, useModel } from "./context";
 import { CopyButton } from "./CopyButton";
 import { GrowingTextArea } from "./GrowingTextArea";
+import { Pictures } from "./Pictures";
 import { VersionPicker } from "./VersionPicker";
 
 const FOLD_CHARS = 1200;
@@ -13,24 +14,28 @@ interface QuestionViewProps {
   readonly conversation: Conversation;
   readonly question: Question;
   readonly versions: readonly Message[];
+  readonly editing: boolean;
+  readonly onEditing: (editing: boolean) => void;
 }
 
-export function QuestionView({ conversation, question, versions }: QuestionViewProps) {
-  const [editing, setEditing] = useState(false);
+export function QuestionView({ conversation, question, versions, editing, onEditing }: QuestionViewProps) {
   if (editing) {
     return (
       <EditForm
         conversation={conversation}
         question={question}
         onDone={() => {
-          setEditing(false);
+          onEditing(false);
         }}
       />
     );
   }
   return (
     <article className="question" aria-label="You">
-      <QuestionText text={question.text} />
+      <div className="question__body">
+        <Pictures pictures={question.pictures ?? []} />
+        {question.text !== "" && <QuestionText text={question.text} />}
+      </div>
       <div className="tools">
         <VersionPicker conversation={conversation} message={question} versions={versions} />
         <CopyButton text={question.text} label="Copy question" />
@@ -39,7 +44,7 @@ export function QuestionView({ conversation, question, versions }: QuestionViewP
           className="icon-button icon-button--small"
           aria-label="Edit question"
           onClick={() => {
-            setEditing(true);
+            onEditing(true);
           }}
         >
           <Pencil aria-hidden="true" />
@@ -104,6 +109,7 @@ function EditForm({ conversation, question, onDone }: EditFormProps) {
         send();
       }}
     >
+      <Pictures pictures={question.pictures ?? []} />
       <GrowingTextArea
         label="Your question"
         value={text}

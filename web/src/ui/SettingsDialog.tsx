@@ -1,8 +1,10 @@
 import { useEffect } from "react";
 import type { Conversation, Settings } from "../chat/types";
 import { useApp, useChat, usePreferences } from "./context";
+import { DataSettings } from "./DataSettings";
 import { Dialog } from "./Dialog";
 import { NumberField } from "./NumberField";
+import { StopField } from "./StopField";
 import { ThemeField } from "./ThemeField";
 
 export type SettingsField = "system-prompt" | "api-key";
@@ -22,6 +24,7 @@ export function SettingsDialog({ conversation, focus, onClose }: SettingsDialogP
       <div className="settings">
         <ConversationSettings conversation={conversation} />
         <BrowserSettings />
+        <DataSettings />
       </div>
     </Dialog>
   );
@@ -51,6 +54,30 @@ function ConversationSettings({ conversation }: { readonly conversation: Convers
           }}
         />
       </label>
+      <SamplingFields settings={settings} change={change} />
+      <button
+        type="button"
+        className="button"
+        disabled={isDefault}
+        onClick={() => {
+          changePreferences({ defaults: settings });
+          session.dispatch({ type: "settings", id: null, settings });
+        }}
+      >
+        {isDefault ? "New conversations start like this" : "Start new conversations like this"}
+      </button>
+    </section>
+  );
+}
+
+interface SamplingFieldsProps {
+  readonly settings: Settings;
+  readonly change: (part: Partial<Settings>) => void;
+}
+
+function SamplingFields({ settings, change }: SamplingFieldsProps) {
+  return (
+    <>
       <div className="field-row">
         <NumberField
           label="Temperature"
@@ -75,29 +102,37 @@ function ConversationSettings({ conversation }: { readonly conversation: Convers
           }}
         />
       </div>
-      <NumberField
-        label="Most tokens in an answer"
-        hint="a word is one to three tokens"
-        min={1}
-        max={1_000_000}
-        step={1}
-        value={settings.maxTokens}
-        onChange={(maxTokens) => {
-          change({ maxTokens });
+      <div className="field-row">
+        <NumberField
+          label="Most tokens in an answer"
+          hint="a word is one to three tokens"
+          min={1}
+          max={1_000_000}
+          step={1}
+          value={settings.maxTokens}
+          onChange={(maxTokens) => {
+            change({ maxTokens });
+          }}
+        />
+        <NumberField
+          label="Seed"
+          hint="the same seed draws the same words"
+          min={0}
+          max={2_147_483_647}
+          step={1}
+          value={settings.seed}
+          onChange={(seed) => {
+            change({ seed });
+          }}
+        />
+      </div>
+      <StopField
+        value={settings.stop}
+        onChange={(stop) => {
+          change({ stop });
         }}
       />
-      <button
-        type="button"
-        className="button"
-        disabled={isDefault}
-        onClick={() => {
-          changePreferences({ defaults: settings });
-          session.dispatch({ type: "settings", id: null, settings });
-        }}
-      >
-        {isDefault ? "New conversations start like this" : "Start new conversations like this"}
-      </button>
-    </section>
+    </>
   );
 }
 

@@ -1,28 +1,36 @@
-import { KeyRound, Plus } from "lucide-react";
-import { useState } from "react";
+import { KeyRound, Network, Plus, Search, X } from "lucide-react";
+import { type RefObject, useState } from "react";
+import type { View } from "../app/address";
 import type { Conversation } from "../chat/types";
 import { groupByAge } from "../chat/groups";
+import { search } from "../chat/search";
 import { useApp, useChat, usePreferences, useStore } from "./context";
 import { ConversationItem } from "./ConversationItem";
 import { FleetList } from "./FleetList";
 import { GateMark } from "./GateMark";
 
 interface SidebarProps {
+  readonly searchField?: RefObject<HTMLInputElement | null>;
   readonly onRemoved: (conversation: Conversation) => void;
-  /** A conversation was opened or begun; a drawer around the sidebar closes then. */
+  /** A conversation or page was opened; a drawer around the sidebar closes then. */
   readonly onChosen: () => void;
   readonly onSettings: () => void;
 }
 
-export function Sidebar({ onRemoved, onChosen, onSettings }: SidebarProps) {
-  const { session, keeping } = useApp();
+const PAGES: readonly (readonly [View, string, typeof Network])[] = [["fleet", "Fleet", Network]];
+
+export function Sidebar({ searchField, onRemoved, onChosen, onSettings }: SidebarProps) {
+  const { session, navigator, keeping } = useApp();
   const chat = useChat();
+  const view = useStore(navigator.view);
   const [{ apiKey }] = usePreferences();
   const kept = useStore(keeping);
   const [openedAt] = useState(() => Date.now());
+  const [words, setWords] = useState("");
+  const found = search(chat.conversations, words);
 
   const open = (id: string | null): void => {
-    session.dispatch({ type: "opened", id });
+    navigator.open(id);
     onChosen();
   };
   return (
@@ -40,11 +48,17 @@ export function Sidebar({ onRemoved, onChosen, onSettings }: SidebarProps) {
       >
         <Plus aria-hidden="true" /> New conversation
       </button>
+      <SearchField field={searchField} words={words} onWords={setWords} />
       <nav className="sidebar__list" aria-label="Your conversations">
         {chat.loaded && chat.conversations.length === 0 && (
           <p className="sidebar__empty">Conversations are kept in this browser and listed here.</p>
         )}
-        {groupByAge(chat.conversations, openedAt).map(({ title, conversations }) => (
+        {words !== "" && chat.conversations.length > 0 && (
+          <p className="sidebar__empty" role="status">
+            {found.length === 0 ? "No conversation has these words." : `${found.length} found`}
+          </p>
+        )}
+        {groupByAge(found, openedAt).map(({ title, conversations }) => (
           <section key={title} aria-label={title}>
             <h2 className="sidebar__group">{title}</h2>
             <ul>
@@ -52,7 +66,7 @@ export function Sidebar({ onRemoved, onChosen, onSettings }: SidebarProps) {
                 <ConversationItem
                   key={conversation.id}
                   conversation={conversation}
-                  current={conversation.id === chat.currentId}
+                  current={view === "chat" && conversation.id === chat.currentId}
                   onOpen={() => {
                     open(conversation.id);
                   }}
@@ -72,9 +86,65 @@ export function Sidebar({ onRemoved, onChosen, onSettings }: SidebarProps) {
         </p>
       )}
       <FleetList />
-      <button type="button" className="button button--quiet" onClick={onSettings}>
-        <KeyRound aria-hidden="true" /> {apiKey === "" ? "No API key" : "API key is set"}
-      </button>
+      <nav className="sidebar__pages" aria-label="Pages">
+        {PAGES.map(([name, title, Icon]) => (
+          <a
+            key={name}
+            className="button button--quiet"
+            href={`#/${name}`}
+            aria-current={view === name ? "page" : undefined}
+            onClick={onChosen}
+          >
+            <Icon aria-hidden="true" /> {title}
+          </a>
+        ))}
+        <button type="button" className="button button--quiet" onClick={onSettings}>
+          <KeyRound aria-hidden="true" /> {apiKey === "" ? "No API key" : "API key is set"}
+        </button>
+      </nav>
+    </div>
+  );
+}
+
+interface SearchFieldProps {
+  readonly field: RefObject<HTMLInputElement | null> | undefined;
+  readonly words: string;
+  readonly onWords: (words: string) => void;
+}
+
+function SearchField({ field, words, onWords }: SearchFieldProps) {
+  return (
+    <div className="search">
+      <Search aria-hidden="true" />
+      <input
+        ref={field}
+        type="text"
+        role="searchbox"
+        aria-label="Search conversations"
+        placeholder="Search"
+        spellCheck={false}
+        value={words}
+        onChange={(event) => {
+          onWords(event.target.value);
+        }}
+        onKeyDown={(event) => {
+          if (event.key !== "Escape" || words === "") return;
+          event.preventDefault();
+          onWords("");
+        }}
+      />
+      {words !== "" && (
+        <button
+          type="button"
+          className="icon-button icon-button--small"
+          aria-label="Clear the search"
+          onClick={() => {
+            onWords("");
+          }}
+        >
+          <X aria-hidden="true" />
+        </button>
+      )}
     </div>
   );
 }

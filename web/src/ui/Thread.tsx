@@ -11,11 +11,13 @@ import { useStickToBottom } from "./use-stick-to-bottom";
 
 interface ThreadProps {
   readonly conversation: Conversation | undefined;
+  readonly editing: string | null;
+  readonly onEditing: (questionId: string | null) => void;
   readonly onExample: (prompt: string) => void;
   readonly onSettings: (focus: SettingsField) => void;
 }
 
-export function Thread({ conversation, onExample, onSettings }: ThreadProps) {
+export function Thread({ conversation, editing, onEditing, onExample, onSettings }: ThreadProps) {
   const { refused } = useFleet();
   const { scroller, content, atBottom, toBottom } = useStickToBottom(conversation?.leaf ?? null);
   const openKey = (): void => {
@@ -33,7 +35,14 @@ export function Thread({ conversation, onExample, onSettings }: ThreadProps) {
               return (
                 <li key={message.id} className={`turn turn--${message.role}`}>
                   {message.role === "user" ? (
-                    <QuestionView {...props} question={message} />
+                    <QuestionView
+                      {...props}
+                      question={message}
+                      editing={message.id === editing}
+                      onEditing={(on) => {
+                        onEditing(on ? message.id : null);
+                      }}
+                    />
                   ) : (
                     <AnswerView {...props} answer={message} onKey={openKey} />
                   )}

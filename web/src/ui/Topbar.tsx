@@ -1,11 +1,19 @@
 import { Menu, Moon, SlidersHorizontal, Sun } from "lucide-react";
 import { readGate } from "../fleet/words";
+import type { View } from "../app/address";
+import { ConnectionBadge } from "./ConnectionBadge";
 import { useFleet, usePreferences } from "./context";
 import { GateMark } from "./GateMark";
 import { ModelPicker } from "./ModelPicker";
 import { useShownTheme } from "./theme";
 
-export function Topbar({ onMenu, onSettings }: { readonly onMenu: () => void; readonly onSettings: () => void }) {
+interface TopbarProps {
+  readonly view: View;
+  readonly onMenu: () => void;
+  readonly onSettings: () => void;
+}
+
+export function Topbar({ view, onMenu, onSettings }: TopbarProps) {
   const [{ theme }, change] = usePreferences();
   const gate = readGate(useFleet().view);
   const next = useShownTheme(theme) === "dark" ? "light" : "dark";
@@ -15,11 +23,12 @@ export function Topbar({ onMenu, onSettings }: { readonly onMenu: () => void; re
       <button type="button" className="icon-button topbar__menu" aria-label="Conversations" onClick={onMenu}>
         <Menu aria-hidden="true" />
       </button>
-      <ModelPicker />
+      {view === "chat" ? <ModelPicker /> : <h1 className="topbar__title">Fleet</h1>}
       <p className={`topbar__gate topbar__gate--${position}`} role="status">
         <GateMark position={position} />
         <span>{gate.words}</span>
       </p>
+      {view === "chat" && <ConnectionBadge />}
       <button
         type="button"
         className="icon-button"

@@ -40,5 +40,10 @@ export function usePreferences(): [Preferences, (change: Partial<Preferences>) =
 export function useModel(): string {
   const { models } = useFleet();
   const [{ model }] = usePreferences();
-  return models === null || models.includes(model) ? model : (models[0] ?? "");
+  return models === null || models.some(({ id }) => id === model) ? model : (models[0]?.id ?? "");
+}
+
+/** Whether the model takes pictures; undefined when the gateway does not say. */
+export function useTakesPictures(model: string): boolean | undefined {
+  return useFleet().models?.find(({ id }) => id === model)?.images;
 }

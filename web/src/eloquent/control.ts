@@ -1,0 +1,64 @@
+/** Messages on the control channel, as docs/streams.md has them. */
+
+export interface FollowMessage {
+  readonly type: "stream.follow";
+  readonly event_id: string;
+  readonly stream_id: string;
+  readonly starting_after: number;
+}
+
+export interface UnfollowMessage {
+  readonly type: "stream.unfollow";
+  readonly stream_id: string;
+}
+
+export type ClientMessage = FollowMessage | UnfollowMessage | { readonly type: "session.ping" };
+
+/** What the gateway says, as far as this library listens. */
+export type ServerMessage =
+  | {
+      readonly type: "stream.following";
+      readonly stream_id: string;
+      readonly client_event_id?: string;
+      readonly handle?: number;
+    }
+  | { readonly type: "stream.event"; readonly stream_id: string; readonly number: number; readonly event: string }
+  | { readonly type: "stream.fallback"; readonly stream_id: string; readonly reason: string }
+  | { readonly type: "response.done"; readonly response: { readonly id: string }; readonly last: number }
+  | {
+      readonly type: "error";
+      readonly client_event_id?: string;
+      readonly error: { readonly code?: string | null; readonly message: string };
+    };
+
+const HEARD: ReadonlySet<unknown> = new Set<ServerMessage["type"]>([
+  "stream.following",
+  "stream.event",
+  "stream.fallback",
+  "response.done",
+  "error",
+]);
+
+/** Reads a message; undefined for one that is no concern of this library. */
+export function readMessage(text: string): ServerMessage | undefined {
+  const value = JSON.parse(text) as { readonly type?: unknown } | null;
+  return HEARD.has(value?.type) ? (value as ServerMessage) : undefined;
+}
+
+/** Every datagram is the stream's handle, two bytes big-endian, and one packet. */
+export function withHandle(handle: number, packet: Uint8Array): Uint8Array<ArrayBuffer> {
+  const message = new Uint8Array(packet.length + 2);
+  message[0] = handle >> 8;
+  message[1] = handle & 0xff;
+  message.set(packet, 2);
+  return message;
+}
+
+/** Takes handle and packet apart; undefined when there is nothing behind the handle. */
+export function splitHandle(
+  message: Uint8Array<ArrayBuffer>,
+): { readonly handle: number; readonly packet: Uint8Array<ArrayBuffer> } | undefined {
+  const [high, low] = message;
+  if (high === undefined || low === undefined || message.length < 3) return undefined;
+  return { handle: high * 256 + low, packet: message.subarray(2) };
+}
