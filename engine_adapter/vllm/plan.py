@@ -44,6 +44,8 @@ class StepReport(KVConnectorWorkerMetadata):  # type: ignore[misc]
     steps: list[int]
     unsaved: dict[int, list[int]] = field(default_factory=dict)
     """Step -> positions in its `saves` that were not written."""
+    forward_seconds: float = 0.0
+    """From the step's start to its last layer, without loading."""
     load_seconds: float = 0.0
     save_seconds: float = 0.0
     loaded_bytes: int = 0
@@ -60,6 +62,7 @@ class StepReport(KVConnectorWorkerMetadata):  # type: ignore[misc]
         return StepReport(
             [*self.steps, *(step for step in other.steps if step not in self.steps)],
             unsaved,
+            max(self.forward_seconds, other.forward_seconds),
             self.load_seconds + other.load_seconds,
             self.save_seconds + other.save_seconds,
             self.loaded_bytes + other.loaded_bytes,

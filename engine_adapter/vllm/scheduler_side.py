@@ -15,11 +15,13 @@ A request that ends, however, gives back what it holds in `finished`; blocks nev
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from cache.arena import SlotRef
+from cache.counters import MEMORY
 from cache.lease import Lease, Reservation
 from cache.store import Store
 from engine_adapter.vllm.eligibility import is_served
@@ -39,6 +41,9 @@ takes the processor from the threads that fetch. New requests wait as long at mo
 
 FETCH_SECONDS = 10.0
 """Longest wait for slower tiers; what has not arrived then is computed."""
+LEAST_PATIENCE = 0.05
+LEAST_PREFILL = 64
+"""Tokens of one prompt in a step from which on the step's duration says what prefill costs."""
 
 
 class EngineCache(Protocol):
@@ -68,6 +73,10 @@ class InFlight:
     saves: list[Save] = field(default_factory=list)
     requests: list[Tracked] = field(default_factory=list)
     """Those that computed something in it."""
+    prefill: tuple[int, int] | None = None
+    """Tokens of the one prompt in it, and how many came before them."""
+    loads: int = 0
+    """Chunks loaded in it."""
 
 
 class SchedulerSide:
@@ -136,6 +145,7 @@ class SchedulerSide:
             self._fetching[request.request_id] = lease
             return None
         self._fetching.pop(request.request_id, None)
+        tracked.judge(self.store.economy)
         slots = tracked.match.slots if tracked.match is not None else self._verified(lease)
         tokens = min((first + len(slots)) * self._chunk_tokens, usable) - computed
         if tokens <= 0:
@@ -167,16 +177,22 @@ class SchedulerSide:
         plan = StepPlan(self._step, self.store.arena.name)
         for starting, transfers in self._allocated:
             plan.loads += transfers
+            flight.loads += len(transfers)
             if (lease := starting.hand_over()) is not None:
                 flight.leases.append(lease)
         self._allocated = []
         state = output.kv_connector_block_state
+        prompts = 0
         for request_id, scheduled in output.num_scheduled_tokens.items():
             if (tracked := self._tracked.get(request_id)) is None:
                 continue
             flight.requests.append(tracked)
             drafts = len(output.scheduled_spec_decode_tokens.get(request_id, ()))
-            certain = tracked.request.num_computed_tokens + scheduled - drafts
+            before = tracked.request.num_computed_tokens
+            certain = before + scheduled - drafts
+            if scheduled - drafts >= LEAST_PREFILL:
+                prompts += 1
+                flight.prefill = (scheduled, before) if prompts == 1 else None
             if save := self._plan_saves(tracked, certain, state.resolve_block_ids, plan):
                 flight.saves.append(save)
         if not output.total_num_scheduled_tokens and self._fetching:
@@ -198,6 +214,7 @@ class SchedulerSide:
                 for position, chunk in enumerate(save.chunks, save.position):
                     written[chunk] = position not in unsaved
                 save.reservation.commit(written)
+            self._measure(flight, report)
             if failed_blocks:
                 self._forget_failed(flight.requests, failed_blocks)
 
@@ -235,8 +252,26 @@ class SchedulerSide:
         lease = self.store.lookup(tracked.keys_until(last)[first:last], owner=request_id)
         tracked.hold(lease, first)
         if lease.ready < last - first:
-            self.store.fetch(lease, seconds=FETCH_SECONDS)
+            self._fetch(tracked, lease, first)
         return lease
+
+    def _fetch(self, tracked: Tracked, lease: Lease, first: int) -> None:
+        """Bring from slower tiers what pays, for as long as computing it would take.
+
+        Chunks that this process knows nothing of are asked for: another worker may have saved them.
+        """
+        tokens = tracked.request.num_tokens
+        chunks = None
+        if lease.known == len(lease.keys):
+            tracked.decision = self.store.decide(lease, tokens)
+            chunks = tracked.decision.chunks
+            if chunks <= lease.ready:
+                return
+        context = (first + lease.ready) * self._chunk_tokens
+        computing = self.store.economy.prefill_seconds(tokens - context, context)
+        patience = FETCH_SECONDS if computing is None else max(LEAST_PATIENCE, computing)
+        tracked.fetch_began = time.monotonic()
+        self.store.fetch(lease, seconds=min(patience, FETCH_SECONDS), chunks=chunks)
 
     def _verified(self, lease: Lease) -> list[SlotRef]:
         """The leading slots whose bytes are those that were saved. Beyond the first that is not all is a
@@ -318,6 +353,15 @@ class SchedulerSide:
                 tracked.considered = min(tracked.considered, at // self._chunk_blocks)
                 tracked.computed_after_all(at * self._block_tokens)
         self._engine_cache.evict_blocks(evicted)
+
+    def _measure(self, flight: InFlight, report: StepReport) -> None:
+        """Teach the store what computing and copying take here; several steps at once teach nothing."""
+        if len(report.steps) != 1:
+            return
+        if flight.prefill is not None:
+            self.store.economy.observe_prefill(*flight.prefill, report.forward_seconds)
+        if flight.loads:
+            self.store.economy.observe_load(MEMORY, flight.loads, report.loaded_bytes, report.load_seconds)
 
     def _let_go(self, tracked: Tracked) -> None:
         self._fetching.pop(tracked.request.request_id, None)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cache.arena import SlotRef
+from cache.economy import Decision, Economy
 from cache.keys import ChunkKey, chunk_keys
 from cache.lease import BorrowState, Lease
 
@@ -43,6 +45,9 @@ class Tracked:
     first: int = 0
     """Chunk that `lease` begins with."""
     match: Match | None = None
+    decision: Decision | None = None
+    """Why and how long something was to be fetched, until that is known to be right or wrong."""
+    fetch_began: float = 0.0
     considered: int = 0
     """Leading chunks that are saved, or that saving was tried for."""
     sources: dict[str, int] = field(default_factory=dict)
@@ -74,6 +79,13 @@ class Tracked:
         if self.lease is not None and self.first == first and self.lease.state is BorrowState.HELD:
             return self.lease
         return None
+
+    def judge(self, economy: Economy) -> None:
+        """The fetch that was decided on has ended."""
+        decision, self.decision = self.decision, None
+        if decision is not None and decision.chunks and self.fetch_began:
+            economy.judge(decision, time.monotonic() - self.fetch_began)
+        self.fetch_began = 0.0
 
     def let_go(self) -> None:
         if self.lease is not None:

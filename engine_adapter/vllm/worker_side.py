@@ -36,6 +36,7 @@ class WorkerSide:
         self._segment: Segment | None = None
         self._failed: set[int] = set()
         self._report: StepReport | None = None
+        self._begun = 0.0
 
     def register(self, kv_caches: Mapping[str, torch.Tensor]) -> None:
         """Look at the engine's pages; an unknown layout leaves this half without any."""
@@ -51,6 +52,10 @@ class WorkerSide:
     def hello(self) -> WorkerHello:
         """For the scheduler's half, once after `register`."""
         return WorkerHello(self._layout, self._refusal)
+
+    def begin(self) -> None:
+        """A step starts."""
+        self._begun = time.perf_counter()
 
     def load(self, plan: StepPlan) -> None:
         """Copy slots into pages before the model runs. Blocks left unfilled: `take_failed_blocks`."""
@@ -68,6 +73,7 @@ class WorkerSide:
     def save(self, plan: StepPlan) -> None:
         """Copy pages that this step completed into their slots, after the model ran."""
         report = self._report_of(plan)
+        report.forward_seconds += time.perf_counter() - self._begun - report.load_seconds
         if not plan.saves:
             return
         if self._failed:
