@@ -4,7 +4,9 @@ serves them."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from cache.economy import EconomyCounters
 
 MEMORY = "memory"
 """Name of the arena among the tiers."""
@@ -31,6 +33,9 @@ class TierCounters:
     """Operations not begun because the circuit was open."""
     faults: dict[str, int] = field(default_factory=dict)
     """By kind of fault (`cache.tiers.tier.Fault`); each was a miss or a lost save, nothing else."""
+
+    def copy(self) -> TierCounters:
+        return replace(self, faults=dict(self.faults))
 
     def fault(self, kind: str, chunks: int = 1) -> None:
         self.faults[kind] = self.faults.get(kind, 0) + chunks
@@ -73,6 +78,7 @@ class StoreStats:
     """A store at one moment."""
 
     counters: StoreCounters
+    economy: EconomyCounters
     tiers: Mapping[str, TierStats]
     """Fastest first."""
     tenants: Mapping[str, int]

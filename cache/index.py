@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from cache.arena import Arena, SlotRef
+from cache.counters import MEMORY
 from cache.keys import ChunkKey
 from cache.policies.policy import EvictionPolicy, make_policy
 
@@ -24,10 +25,12 @@ class Entry:
 
     __slots__ = (
         "expires",
+        "fetching",
         "holds",
         "indexed",
         "key",
         "landing",
+        "origin",
         "pinned",
         "places",
         "position",
@@ -45,6 +48,10 @@ class Entry:
         """Complete and readable."""
         self.landing: SlotRef | None = None
         """Being filled, by a reservation or a fetch."""
+        self.fetching = False
+        """Whether `landing` is filled from a slower tier."""
+        self.origin = MEMORY
+        """The tier that `slot` was last filled from."""
         self.places: dict[str, Place] = {}
         self.holds = 0
         """Leases and transfers that use the slot."""

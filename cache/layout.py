@@ -96,7 +96,8 @@ class KVView:
 
 
 def view_of(layout: KVLayout, memory: npt.NDArray[np.uint8], blocks: int, position: int = 0) -> KVView:
-    """A view of contiguous bytes in the order [layers][blocks][page]: how arena slots and raw payloads hold KV.
+    """A view of contiguous bytes in the order [layers][blocks][page]: how arena slots and raw payloads hold
+    KV.
 
     Layer by layer, so that a layer is one run of bytes to copy, and a slot is written to a tier as it lies.
 

@@ -17,6 +17,7 @@ from cache.arena import SlotRef
 from cache.keys import ChunkKey
 
 if TYPE_CHECKING:
+    from cache.fetch import Fetch
     from cache.index import Entry
 
 
@@ -57,7 +58,8 @@ class Lease:
         """The store's."""
         self.sources: list[str] = []
         self.known = 0
-        self.fetch_deadline = 0.0
+        self.fetch: Fetch | None = None
+        """What is on its way; the store's."""
         self.settled = threading.Event()
         """Set while nothing is on its way for this lease."""
         self.settled.set()

@@ -18,6 +18,9 @@ from cache.keys import NAMESPACE_BYTES, ChunkKey
 from cache.pins import Pins
 
 _EVENTS = 1 << 16
+_VICTIMS_THAT_STAY = 8
+"""Slots tried in one `take` that turn out to be unwritten: then the save is dropped, not the whole arena
+flushed."""
 
 
 class Event(NamedTuple):
@@ -42,6 +45,8 @@ class Ledger:
         self.memory = TierCounters()
         self.pins = Pins()
         self.events: deque[Event] = deque()
+        self.leaving = 0
+        """Victims that wait to be written."""
         self.held = 0
         """Chunks with at least one hold."""
         self.before_drop: Callable[[Entry], bool] = _let_go
@@ -86,11 +91,12 @@ class Ledger:
     def take(self, tenant: str) -> SlotRef | None:
         """A slot to write into, evicting what must go for it; None if all that could go is in use."""
         with self.lock:
+            stayed = 0
             while (ref := self.room.take(tenant)) is None:
                 key = self.room.victim(tenant, self._is_held)
-                if key is None:
+                if key is None or stayed > _VICTIMS_THAT_STAY:
                     return None
-                self._evict(self.entries[ChunkKey(key)])
+                stayed += not self._evict(self.entries[ChunkKey(key)])
             return ref
 
     def begin(self, entry: Entry) -> SlotRef | None:
@@ -102,7 +108,7 @@ class Ledger:
     def land(self, entry: Entry) -> None:
         """The landing slot is complete: readable from now on."""
         with self.lock:
-            ref, entry.landing = entry.landing, None
+            ref, entry.landing, entry.fetching = entry.landing, None, False
             if ref is None:
                 raise ValueError("nothing was to land")
             entry.slot = ref
@@ -116,10 +122,25 @@ class Ledger:
     def fail(self, entry: Entry) -> None:
         """The landing slot will not be filled."""
         with self.lock:
-            ref, entry.landing = entry.landing, None
+            ref, entry.landing, entry.fetching = entry.landing, None, False
             if ref is not None:
                 self.room.give(ref, entry.tenant)
             self._wake(entry)
+            self.tidy(entry)
+
+    def leave(self, entry: Entry) -> None:
+        """A victim has been written: free its slot, unless somebody has come to need it since."""
+        with self.lock:
+            self.leaving -= 1
+            if entry.slot is None or not entry.indexed:
+                return
+            if entry.holds or entry.pinned:
+                self._settle(entry)
+                return
+            self.room.forget(entry)
+            self._free(entry, entry.slot)
+            self.memory.evictions += 1
+            self._tell(Event(False, entry.key, MEMORY))
             self.tidy(entry)
 
     def drop(self, entry: Entry) -> bool:
@@ -153,13 +174,11 @@ class Ledger:
         way out."""
         with self.lock:
             wanted = self.arena.capacity * (1 - share)
-            leaving = 0
-            while self.arena.used - leaving > wanted:
+            while self.arena.used - self.leaving * self.arena.slot_bytes > wanted:
                 key = self.room.victim("", self._is_held)
                 if key is None:
                     return
-                if not self._evict(self.entries[ChunkKey(key)]):
-                    leaving += self.arena.slot_bytes
+                self._evict(self.entries[ChunkKey(key)])
 
     # Slower tiers
 
@@ -215,6 +234,7 @@ class Ledger:
     def _evict(self, entry: Entry) -> bool:
         """Evict a victim that its policy has let go; False if its slot stays until it is written."""
         if self.before_drop(entry):
+            self.leaving += 1
             return False
         if entry.slot is not None:
             self._free(entry, entry.slot)

@@ -1,21 +1,34 @@
-"""The store: looks prefixes up, lends and reserves slots, and moves chunks between the arena and slower
-tiers."""
+"""The store: looks prefixes up, lends and reserves slots, moves chunks between the arena and slower tiers."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from cache.arena import Arena
+from cache.arena import Arena, SlotRef
+from cache.codecs import registry
+from cache.codecs.codec import Codec
 from cache.counters import MEMORY, StoreStats, TierStats
-from cache.keys import EXACT, NAMESPACE_BYTES, ChunkKey, Namespace
+from cache.economy import Decision, Economy, Segment
+from cache.fetch import Fetcher
+from cache.index import Entry
+from cache.keys import EXACT, ChunkKey, Namespace, namespace_of
 from cache.layout import KVLayout
 from cache.lease import BorrowState, Lease, Reservation
 from cache.ledger import Event, Ledger
+from cache.link import Link
+from cache.save import Saver
 from cache.settings import StoreSettings
+from cache.tiers.build import TierPlan, plan_tiers
+
+_FREE_SHARE = 0.1
+"""Part of the arena kept free or on its way out, where victims have to be written before they go."""
 
 
 class OpenNamespace(NamedTuple):
@@ -24,8 +37,8 @@ class OpenNamespace(NamedTuple):
     tenant: str
     exact: bool
     """Whether only lossless codecs may touch its chunks."""
-    codec: tuple[str, Mapping[str, Any]] | None
-    """Codec and configuration for every slower tier, instead of the tier's own."""
+    codec: Codec | None
+    """For every slower tier, instead of the tier's own."""
 
 
 class Store:
@@ -43,32 +56,59 @@ class Store:
         layout: KVLayout,
         settings: StoreSettings,
         *,
+        tiers: Sequence[TierPlan] | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """Raises ValueError for settings that cannot work, OSError if the arena's memory cannot be had."""
+        """`tiers`, fastest first, replace those that the settings name.
+
+        Raises ValueError for settings that cannot work, OSError if the arena's memory or the file tier's
+        directory cannot be had. A server that does not answer is no error.
+        """
         self.layout = layout
         self.settings = settings
         self.chunk_tokens = settings.chunk_blocks * layout.block_tokens
         self.chunk_bytes = settings.chunk_blocks * layout.block_bytes
-        self.arena = Arena(settings.memory.bytes, self.chunk_bytes, prefault=settings.memory.prefault)
+        self.economy = Economy()
         self._clock = clock
         self._wall = wall
         self._namespaces: dict[bytes, OpenNamespace] = {}
-        self._ledger = Ledger(self.arena, settings.memory.policy, self._quota, self._tenant)
         self._borrows: dict[int, Lease | Reservation] = {}
         self._due: list[tuple[float, int]] = []
         self._numbers = count()
+        plans = plan_tiers(settings, self.chunk_bytes) if tiers is None else tiers
+        links = self._links = {plan.tier.name: self._link(plan) for plan in plans}
+        self.arena = Arena(settings.memory.bytes, self.chunk_bytes, prefault=settings.memory.prefault)
+        ledger = self._ledger = Ledger(self.arena, settings.memory.policy, self._quota, self._tenant)
+        blocks = settings.chunk_blocks
+        self._saver = Saver(ledger, links, layout, blocks, codec_for=self._codec_for, wall=wall)
+        self._fetcher = Fetcher(
+            ledger,
+            links,
+            layout,
+            blocks,
+            exact=self._exact,
+            make=registry.make,
+            arrived=self._arrived,
+            miss_memory_seconds=settings.miss_memory_seconds,
+            clock=clock,
+            wall=wall,
+        )
+        ledger.before_drop = self._saver.before_drop
+        for link in links.values():
+            if link.policy is not None:
+                link.reads.submit(partial(self._saver.index, link))
 
-    def open_namespace(
-        self, namespace: Namespace, codec: tuple[str, Mapping[str, Any]] | None = None
-    ) -> bytes:
+    def open_namespace(self, namespace: Namespace, codec: Codec | None = None) -> bytes:
         """Tell the store of a namespace before its first key; returns its digest. Idempotent.
 
-        `codec` overrides the tiers' codec for it. Raises ValueError if the namespace is of another layout.
+        `codec` replaces the tiers' codec for it. Raises ValueError if the namespace is of another layout, or
+        the codec is lossy and the namespace exact.
         """
         if namespace.layout != self.layout.fingerprint():
             raise ValueError("the namespace belongs to another KV layout than this store's arena")
+        if codec is not None and not codec.lossless and namespace.kind == EXACT:
+            raise ValueError(f"codec {codec.name} is lossy: its chunks need a namespace of another kind")
         digest = namespace.digest()
         self._namespaces[digest] = OpenNamespace(namespace.tenant, namespace.kind == EXACT, codec)
         return digest
@@ -78,8 +118,8 @@ class Store:
     def lookup(self, keys: Sequence[ChunkKey], *, owner: str, seconds: float | None = None) -> Lease:
         """Borrow the longest prefix of `keys` that is in the arena, and learn how much more other tiers have.
 
-        The lease ends after `seconds` (default `lease_seconds`) unless released before. What was found in
-        slower tiers is not on its way yet: call `fetch`.
+        The lease ends after `seconds` (default `lease_seconds`) unless released before. What is known to be
+        in slower tiers (`lease.known`) is not on its way yet: call `fetch`.
         """
         now = self._clock()
         deadline = now + (self.settings.lease_seconds if seconds is None else seconds)
@@ -95,7 +135,7 @@ class Store:
                 if entry is None or entry.slot is None:
                     break
                 if entry.expires is not None and entry.expires <= wall:
-                    ledger.clear(entry)
+                    self._forget(entry)
                     break
                 if not entry.holds:
                     ledger.held += 1
@@ -108,25 +148,60 @@ class Store:
                 for key in reversed(keys[:ready]):
                     touch(key)
             lease.sources = [MEMORY] * ready
-            lease.known = ready
+            lease.known = self._known(keys, ready, wall) if self._links else ready
             ledger.counters.lookups += 1
             ledger.counters.asked += len(keys)
             ledger.memory.hits += ready
-            self._lend(lease, deadline)
+            self._lend(lease)
         return lease
 
     def fetch(self, lease: Lease, *, seconds: float, chunks: int | None = None, probe: bool = True) -> None:
-        """Start bringing what slower tiers have of the lease's prefix into the arena; `lease.done` tells
-        when.
+        """Start to bring the lease's prefix from slower tiers into the arena; `lease.done` tells when it
+        ended.
 
         At most `chunks` leading chunks, for at most `seconds`; then the lease is done with what has arrived,
         and the rest goes on into the arena for later. `probe` also asks shared tiers for chunks that this
-        process knows nothing of, such as those of another worker.
+        process knows nothing of, such as those of another worker. Does nothing while a fetch for the lease is
+        under way.
         """
+        limit = len(lease.keys) if chunks is None else min(chunks, len(lease.keys))
+        with self._ledger.lock:
+            if lease.state is not BorrowState.HELD or lease.fetch is not None or lease.ready >= limit:
+                return
+            lease.settled.clear()
+            lease.fetch = self._fetcher.start(lease, limit, self._clock() + seconds, probe)
 
     def settle(self, lease: Lease) -> bool:
         """See `Lease.done`."""
-        return True
+        if lease.fetch is None:
+            return True
+        with self._ledger.lock:
+            fetch = lease.fetch
+            if fetch is not None and fetch.open and self._clock() >= fetch.deadline:
+                self._fetcher.stop(fetch)
+            if fetch is not None and not fetch.open:
+                lease.fetch = None
+            return lease.fetch is None
+
+    def segments(self, lease: Lease) -> list[Segment]:
+        """Where the known prefix of a lease lies, run by run: what `Economy.choose` takes."""
+        runs: list[Segment] = []
+        with self._ledger.lock:
+            for number in range(lease.known):
+                name, nbytes = MEMORY, self.chunk_bytes
+                entry = self._ledger.entries.get(lease.keys[number]) if number >= lease.ready else None
+                if entry is not None and entry.slot is None:
+                    name = next((name for name in self._links if name in entry.places), MEMORY)
+                    nbytes = entry.places[name].nbytes if name in entry.places else nbytes
+                if runs and runs[-1].tier == name:
+                    runs[-1] = Segment(name, runs[-1].chunks + 1, runs[-1].nbytes + nbytes)
+                else:
+                    runs.append(Segment(name, 1, nbytes))
+        return runs
+
+    def decide(self, lease: Lease, tokens: int) -> Decision:
+        """How many of the lease's known chunks to load for a prompt of `tokens`; see `Economy.choose`."""
+        return self.economy.choose(tokens, self.segments(lease), self.chunk_tokens)
 
     # Writing
 
@@ -136,9 +211,8 @@ class Store:
         Evicts what the policy gives up. Chunks that there is no room for get no slot.
         """
         now = self._clock()
-        deadline = now + self.settings.reserve_seconds
-        reservation = Reservation(self, keys, [None] * len(keys), deadline)
-        slots: list[Any] = [None] * len(keys)
+        slots: list[SlotRef | None] = [None] * len(keys)
+        reservation = Reservation(self, keys, slots, now + self.settings.reserve_seconds)
         ledger = self._ledger
         with ledger.lock:
             self._expire(now)
@@ -153,9 +227,8 @@ class Store:
                     break
                 entry.position = (first + number) * self.chunk_tokens
                 reservation.entries.append(entry)
-            reservation.slots = slots
             if reservation.entries:
-                self._lend(reservation, deadline)
+                self._lend(reservation)
         return reservation
 
     def land(self, reservation: Reservation, written: Sequence[bool] | None) -> int:
@@ -165,23 +238,30 @@ class Store:
             if not self._return(reservation, BorrowState.RELEASED):
                 return 0
             expires = None if self.settings.ttl_seconds is None else self._wall() + self.settings.ttl_seconds
-            by_key = {key: number for number, key in enumerate(reservation.keys)}
-            visible = 0
+            wanted = None if written is None else dict(zip(reservation.keys, written, strict=True))
+            sealed = self.arena.sealed
+            landed: list[Entry] = []
             for entry in reversed(reservation.entries):
                 ref = entry.landing
-                wanted = written is None or written[by_key[entry.key]]
-                if ref is None or not wanted:
+                if ref is None or (wanted is not None and not wanted[entry.key]):
                     ledger.fail(entry)
-                elif self.arena.sealed(ref) is None:
+                elif sealed(ref) is None:
                     ledger.counters.unsealed += 1
                     ledger.fail(entry)
                 else:
                     entry.expires = expires
+                    entry.origin = MEMORY
                     ledger.land(entry)
-                    visible += 1
-            ledger.memory.saves += visible
-            ledger.memory.written_bytes += visible * self.chunk_bytes
-        return visible
+                    landed.append(entry)
+            reservation.entries.clear()
+            ledger.memory.saves += len(landed)
+            ledger.memory.written_bytes += len(landed) * self.chunk_bytes
+            if self._links:
+                landed.reverse()
+                self._saver.saved(landed)
+                if self._saver.writes_back:
+                    ledger.replenish(_FREE_SHARE)
+        return len(landed)
 
     def touch(self, keys: Sequence[ChunkKey]) -> None:
         """The chunks were used: call it with a request's whole prefix when the request has ended."""
@@ -191,7 +271,7 @@ class Store:
                 if entry is not None:
                     self._ledger.room.policy(entry.tenant).touch(key)
 
-    # Control
+    # Pins, events, figures
 
     def pin(self, keys: Iterable[ChunkKey], owner: str, seconds: float) -> int:
         """Keep chunks from eviction on behalf of `owner`, for `seconds`; returns how many are known."""
@@ -208,25 +288,39 @@ class Store:
 
     def stats(self) -> StoreStats:
         """Counters and fill; a copy."""
-        with self._ledger.lock:
+        ledger = self._ledger
+        with ledger.lock:
             self._expire(self._clock())
+            places = Counter(name for entry in ledger.entries.values() for name in entry.places)
             leases = sum(isinstance(borrow, Lease) for borrow in self._borrows.values())
+            memory = TierStats(
+                counters=ledger.memory.copy(),
+                chunks=sum(entry.slot is not None for entry in ledger.entries.values()),
+                used_bytes=self.arena.used,
+                capacity_bytes=self.arena.capacity,
+                queued=0,
+                available=True,
+            )
             return StoreStats(
-                counters=self._ledger.counters,
-                tiers={MEMORY: self._memory_stats()},
-                tenants=dict(self._ledger.room.tenants()),
+                counters=replace(ledger.counters),
+                economy=replace(self.economy.counters),
+                tiers={MEMORY: memory}
+                | {name: link.stats(places[name]) for name, link in self._links.items()},
+                tenants=dict(ledger.room.tenants()),
                 leases=leases,
                 reservations=len(self._borrows) - leases,
-                held_chunks=self._ledger.held,
-                pinned_chunks=len(self._ledger.pins),
+                held_chunks=ledger.held,
+                pinned_chunks=len(ledger.pins),
             )
 
     def close(self) -> None:
-        """End every borrow, stop the threads, give the memory back."""
+        """End every borrow, finish or drop what is queued, stop the threads, give the memory back."""
         with self._ledger.lock:
             for borrow in list(self._borrows.values()):
                 self.end(borrow, BorrowState.EXPIRED)
-        self.arena.close()
+        ended = [link.close() for link in self._links.values()]
+        if all(ended):
+            self.arena.close()
 
     # Borrows
 
@@ -237,18 +331,20 @@ class Store:
             if not self._return(borrow, state):
                 return
             if isinstance(borrow, Lease):
+                if borrow.fetch is not None:
+                    self._fetcher.stop(borrow.fetch)
+                    borrow.fetch = None
                 for entry in borrow.entries:
                     ledger.unhold(entry)
-                borrow.entries.clear()
             else:
                 for entry in borrow.entries:
                     ledger.fail(entry)
-                borrow.entries.clear()
+            borrow.entries.clear()
 
-    def _lend(self, borrow: Lease | Reservation, deadline: float) -> None:
+    def _lend(self, borrow: Lease | Reservation) -> None:
         number = borrow.number = next(self._numbers)
         self._borrows[number] = borrow
-        heappush(self._due, (deadline, number))
+        heappush(self._due, (borrow.deadline, number))
 
     def _return(self, borrow: Lease | Reservation, state: BorrowState) -> bool:
         if borrow.state is not BorrowState.HELD:
@@ -258,6 +354,7 @@ class Store:
         return True
 
     def _expire(self, now: float) -> None:
+        """End what is due. Called by whatever looks or needs room, so no timer is needed."""
         due = self._due
         while due and (due[0][0] <= now or due[0][1] not in self._borrows):
             _, number = heappop(due)
@@ -272,19 +369,49 @@ class Store:
         if self._ledger.pins:
             self._ledger.expire_pins(self._wall())
 
+    # What links, fetches and saves ask
+
+    def _link(self, plan: TierPlan) -> Link:
+        codec = registry.make(plan.link.codec, plan.link.codec_config)
+        if not codec.lossless:
+            raise ValueError(
+                f"tier {plan.tier.name}: codec {codec.name} is lossy, and exact lookups take no lossy KV;"
+                " give it to a namespace of another kind instead"
+            )
+        return Link(plan.tier, plan.link, codec, self.economy, self._clock, plan.policy)
+
+    def _codec_for(self, link: Link, key: ChunkKey) -> Codec:
+        known = self._namespaces.get(namespace_of(key))
+        return link.codec if known is None or known.codec is None else known.codec
+
+    def _exact(self, key: ChunkKey) -> bool:
+        known = self._namespaces.get(namespace_of(key))
+        return known is None or known.exact
+
+    def _arrived(self, entry: Entry, tier: str) -> None:
+        # Lossy KV that was decoded is not encoded again: every generation would lose more.
+        if self._exact(entry.key):
+            self._saver.arrived(entry, tier)
+
+    def _known(self, keys: Sequence[ChunkKey], ready: int, wall: float) -> int:
+        find = self._ledger.entries.get
+        for number in range(ready, len(keys)):
+            entry = find(keys[number])
+            if entry is None or (entry.slot is None and not entry.places and not entry.fetching):
+                return number
+            if entry.expires is not None and entry.expires <= wall:
+                return number
+        return len(keys)
+
+    def _forget(self, entry: Entry) -> None:
+        """Forget an expired chunk everywhere."""
+        for name in entry.places:
+            self._saver.remove(self._links[name], [entry.key])
+        self._ledger.clear(entry)
+
     def _quota(self, tenant: str) -> int | None:
         return self.settings.tenants.get(tenant, self.settings.tenant_bytes)
 
     def _tenant(self, namespace: bytes) -> str:
-        known = self._namespaces.get(namespace[:NAMESPACE_BYTES])
+        known = self._namespaces.get(namespace)
         return known.tenant if known is not None else ""
-
-    def _memory_stats(self) -> TierStats:
-        return TierStats(
-            counters=self._ledger.memory,
-            chunks=self.arena.used // self.chunk_bytes,
-            used_bytes=self.arena.used,
-            capacity_bytes=self.arena.capacity,
-            queued=0,
-            available=True,
-        )

@@ -12,6 +12,11 @@ from cache.codecs.codec import Codec, UnknownCodec
 _MAKERS: Mapping[str, str] = MappingProxyType(
     {
         "raw": "cache.codecs.raw:Raw",
+        "lossless": "cache.codecs.lossless:Lossless",
+        "fp8": "cache.codecs.fp8:Float8",
+        "int8": "cache.codecs.affine:int8",
+        "int4": "cache.codecs.affine:int4",
+        "int2": "cache.codecs.affine:int2",
     }
 )
 """Name -> `module:callable`; the callable takes the configuration as keyword arguments."""

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from cache.frame import FrameError, head_bytes
 from cache.keys import ChunkKey
 
 Bytes = npt.NDArray[np.uint8]
@@ -32,6 +33,8 @@ class Fault(StrEnum):
     """A codec that is not there, cannot decode the payload, or is lossy where exact KV was asked for."""
     EXPIRED = "expired"
     FULL = "full"
+    TOO_LARGE = "too large"
+    """No place here is large enough for such a frame."""
     TIMEOUT = "timeout"
     GONE = "gone"
     """No connection, no such directory, access denied."""
@@ -73,6 +76,21 @@ class Landing(Protocol):
         `head` is at least the frame's whole head (`frame.head_bytes`), `nbytes` the size of the whole frame.
         """
         ...
+
+
+def deliver(landing: Landing, number: int, frame: memoryview) -> Fault | None:
+    """Hand a whole frame that is in memory to `landing`: what a tier's `get` does with each."""
+    place = landing.place(number, frame, len(frame))
+    if isinstance(place, Fault):
+        return place
+    try:
+        payload = frame[head_bytes(frame) :]
+    except FrameError:
+        return Fault.TORN
+    if len(payload) != place.nbytes:
+        return Fault.TORN
+    np.copyto(place, np.frombuffer(payload, dtype=np.uint8))
+    return None
 
 
 class Tier(Protocol):

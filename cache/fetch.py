@@ -1,0 +1,294 @@
+"""Bringing chunks of slower tiers into the arena, for leases that wait and for promotion."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from cache.arena import SlotRef
+from cache.counters import MEMORY
+from cache.index import Entry, Place
+from cache.keys import ChunkKey
+from cache.landing import FrameLanding, MakeCodec
+from cache.layout import KVLayout
+from cache.lease import BorrowState, Lease
+from cache.ledger import Ledger
+from cache.link import Link
+from cache.tiers.tier import Fault, Found
+
+_FIRST_WINDOW = 4
+"""Chunks asked for first when a tier's contents are unknown: most probes find nothing."""
+_KEPT_ON_FAULT = frozenset({Fault.VERSION, Fault.ABSENT})
+"""Faults of one frame that do not call for deleting it: a newer version reads it, or there is none."""
+
+
+class Load:
+    """One chunk on its way into `ref`."""
+
+    __slots__ = ("deadline", "entry", "ref", "tried")
+
+    def __init__(self, entry: Entry, ref: SlotRef, deadline: float) -> None:
+        self.entry = entry
+        self.ref = ref
+        self.deadline = deadline
+        self.tried: set[str] = set()
+
+
+class Fetch:
+    """What is under way for one lease."""
+
+    __slots__ = ("deadline", "kept", "lease", "limit", "open", "pending", "sources", "watched")
+
+    def __init__(self, lease: Lease, limit: int, deadline: float) -> None:
+        self.lease = lease
+        self.limit = limit
+        self.deadline = deadline
+        self.pending = 0
+        """Loads and probes whose end is awaited."""
+        self.open = True
+        self.kept: list[Entry] = []
+        """In the arena beyond the ready prefix, held so that they are still there when it gets to them."""
+        self.watched: set[ChunkKey] = set()
+        self.sources: dict[ChunkKey, str] = {}
+
+
+class Fetcher:
+    """Plans loads and probes, runs them on the links' lanes, hands arrivals to the leases that wait."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        links: Mapping[str, Link],
+        layout: KVLayout,
+        blocks: int,
+        *,
+        exact: Callable[[ChunkKey], bool],
+        make: MakeCodec,
+        arrived: Callable[[Entry, str], None],
+        miss_memory_seconds: float,
+        clock: Callable[[], float],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """`links` are fastest first. `arrived` is called with the lock held for each chunk and its tier."""
+        self._ledger = ledger
+        self._links = links
+        self._layout = layout
+        self._blocks = blocks
+        self._exact = exact
+        self._make = make
+        self._arrived = arrived
+        self._miss_memory_seconds = miss_memory_seconds
+        self._clock = clock
+        self._wall = wall
+
+    def start(self, lease: Lease, limit: int, deadline: float, probe: bool) -> Fetch | None:
+        """Begin; None if there is nothing to wait for. The lock is held."""
+        fetch = Fetch(lease, limit, deadline)
+        self._plan(fetch)
+        if probe:
+            self._probe(fetch)
+        self._advance(fetch)
+        return fetch if fetch.open else None
+
+    def stop(self, fetch: Fetch) -> None:
+        """The lease waits no longer; transfers go on into the arena. The lock is held. Idempotent."""
+        if fetch.open:
+            fetch.open = False
+            for entry in fetch.kept:
+                self._ledger.unhold(entry)
+            fetch.kept.clear()
+            fetch.lease.settled.set()
+
+    # With the lock held
+
+    def _plan(self, fetch: Fetch) -> None:
+        """Start loading every chunk of the known prefix that is in no slot and not on its way."""
+        lease, ledger = fetch.lease, self._ledger
+        batches: dict[str, list[Load]] = {}
+        number = lease.ready
+        while number < fetch.limit:
+            key = lease.keys[number]
+            entry = ledger.entries.get(key)
+            if entry is None or not self._secure(fetch, entry, batches):
+                break
+            number += 1
+        lease.known = max(lease.known, number)
+        for name, loads in batches.items():
+            self._submit(self._links[name], loads)
+
+    def _secure(self, fetch: Fetch, entry: Entry, batches: dict[str, list[Load]]) -> bool:
+        """See that the chunk is in the arena or on its way; False if it will not come."""
+        if entry.key in fetch.watched:
+            return True
+        ledger = self._ledger
+        if entry.expires is not None and entry.expires <= self._wall():
+            return False
+        if entry.slot is not None:
+            ledger.hold(entry)
+            fetch.kept.append(entry)
+            fetch.watched.add(entry.key)
+            return True
+        if entry.landing is None:
+            link = self._choose(entry, ())
+            ref = ledger.begin(entry) if link is not None else None
+            if link is None or ref is None:
+                return False
+            entry.fetching = True
+            batches.setdefault(link.name, []).append(Load(entry, ref, fetch.deadline))
+        elif not entry.fetching:  # being computed by a request that runs now: that may take long
+            return False
+        fetch.watched.add(entry.key)
+        fetch.pending += 1
+        entry.waiters.append(partial(self._landed, fetch))
+        return True
+
+    def _choose(self, entry: Entry, tried: Sequence[str] | set[str]) -> Link | None:
+        for name, link in self._links.items():
+            if name in entry.places and name not in tried and link.available():
+                return link
+        return None
+
+    def _submit(self, link: Link, loads: Sequence[Load]) -> None:
+        size = link.settings.batch
+        for first in range(0, len(loads), size):
+            batch = loads[first : first + size]
+            if not link.reads.submit(partial(self._run, link, batch)):
+                for load in batch:
+                    self._failed(load, link, Fault.TIMEOUT)
+
+    def _landed(self, fetch: Fetch, entry: Entry) -> None:
+        fetch.pending -= 1
+        if entry.slot is not None and fetch.open:
+            fetch.sources[entry.key] = entry.origin
+            self._ledger.hold(entry)
+            fetch.kept.append(entry)
+        self._advance(fetch)
+
+    def _advance(self, fetch: Fetch) -> None:
+        """Give the lease what has become contiguous; end the fetch when nothing is awaited."""
+        lease, ledger = fetch.lease, self._ledger
+        if not fetch.open:
+            return
+        if lease.state is not BorrowState.HELD:
+            self.stop(fetch)
+            return
+        while lease.ready < fetch.limit:
+            entry = ledger.entries.get(lease.keys[lease.ready])
+            if entry is None or entry.slot is None:
+                break
+            ledger.hold(entry)
+            source = fetch.sources.get(entry.key, MEMORY)
+            counters = ledger.memory if source == MEMORY else self._links[source].counters
+            counters.hits += 1
+            lease.entries.append(entry)
+            lease.sources.append(source)
+            lease.refs.append(entry.slot)
+        if not fetch.pending:
+            self.stop(fetch)
+
+    def _probe(self, fetch: Fetch) -> None:
+        """Ask shared tiers for chunks beyond the known prefix."""
+        start = fetch.lease.known
+        if start >= fetch.limit:
+            return
+        for link in self._links.values():
+            if link.tier.shared and link.available() and not link.recently_missed(fetch.lease.keys[start]):
+                fetch.pending += 1
+                if not link.reads.submit(partial(self._ask, link, fetch, start)):
+                    fetch.pending -= 1
+
+    def _failed(self, load: Load, link: Link, fault: Fault) -> None:
+        """Try the next tier that has the chunk, or give up on it."""
+        load.tried.add(link.name)
+        entry = load.entry
+        if not fault.breaks:
+            if link.policy is not None:
+                link.policy.remove(entry.key)
+            self._ledger.displaced(entry, link.name)
+            if fault not in _KEPT_ON_FAULT:
+                link.writes.submit(partial(link.delete, [entry.key]))
+        other = self._choose(entry, load.tried)
+        in_time = self._clock() < load.deadline
+        if other is None or not in_time or not other.reads.submit(partial(self._run, other, [load])):
+            self._ledger.fail(entry)
+
+    # On the lanes
+
+    def _run(self, link: Link, loads: Sequence[Load]) -> None:
+        now = self._clock()
+        live = [load for load in loads if now < load.deadline]
+        if len(live) < len(loads):
+            with self._ledger.lock:
+                for load in loads:
+                    if load not in live:
+                        self._ledger.fail(load.entry)
+        if live:
+            try:
+                self._bring(link, live)
+            except BaseException:
+                with self._ledger.lock:
+                    for load in live:
+                        if load.entry.landing is load.ref:
+                            self._ledger.fail(load.entry)
+                raise
+
+    def _bring(self, link: Link, live: Sequence[Load]) -> None:
+        keys = [load.entry.key for load in live]
+        landing = FrameLanding(
+            self._ledger.arena,
+            self._layout,
+            self._blocks,
+            keys,
+            [load.ref for load in live],
+            [self._exact(key) for key in keys],
+            wall=self._wall(),
+            make=self._make,
+        )
+        faults = link.load(keys, landing)
+        wall = self._wall()
+        with self._ledger.lock:
+            for number, (load, fault) in enumerate(zip(live, faults, strict=True)):
+                header = landing.headers[number]
+                if fault is not None or header is None:
+                    self._failed(load, link, fault or Fault.TORN)
+                    continue
+                entry = load.entry
+                entry.position = header.position
+                entry.expires = float(header.expires) if header.expires else None
+                entry.origin = link.name
+                if link.policy is not None:
+                    link.policy.touch(entry.key)
+                if link.name in entry.places:
+                    entry.places[link.name] = Place(header.frame_bytes, wall)
+                self._ledger.land(entry)
+                self._arrived(entry, link.name)
+
+    def _ask(self, link: Link, fetch: Fetch, start: int) -> None:
+        """Probe in growing windows, loading what is found while the next window is asked for."""
+        window, asked = _FIRST_WINDOW, start
+        while fetch.open and asked < fetch.limit:
+            keys = fetch.lease.keys[asked : min(asked + window, fetch.limit)]
+            found = link.contains(keys)
+            run = next((n for n, answer in enumerate(found) if isinstance(answer, Fault)), len(found))
+            with self._ledger.lock:
+                for key, answer in zip(keys[:run], found, strict=False):
+                    if isinstance(answer, Found):
+                        self._place(link, key, answer)
+                if run < len(keys) and found[run] is Fault.ABSENT:
+                    link.missed(keys[run], self._miss_memory_seconds)
+                if run and fetch.open:
+                    self._plan(fetch)
+            if run < len(keys):
+                break
+            asked += len(keys)
+            window *= 4
+        with self._ledger.lock:
+            fetch.pending -= 1
+            self._advance(fetch)
+
+    def _place(self, link: Link, key: ChunkKey, found: Found) -> None:
+        entry = self._ledger.entry(key)
+        self._ledger.placed(entry, link.name, Place(found.nbytes, found.used))
+        if link.policy is not None:
+            link.policy.insert(key, found.nbytes)

@@ -1,0 +1,43 @@
+"""From settings to tiers. A tier's client library is imported only where the tier is set up."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from cache.settings import LinkSettings, StoreSettings
+from cache.tiers.tier import Tier
+
+
+class TierPlan(NamedTuple):
+    """A tier and how the store is to use it."""
+
+    tier: Tier
+    link: LinkSettings
+    policy: str = "lru"
+    """For tiers with a capacity."""
+
+
+def plan_tiers(settings: StoreSettings, chunk_bytes: int) -> list[TierPlan]:
+    """The slower tiers that the settings name, fastest first.
+
+    Raises ValueError for settings that cannot work, ModuleNotFoundError with a hint for a missing client
+    library, OSError if the file tier's directory cannot be made.
+    """
+    plans: list[TierPlan] = []
+    if (pack := settings.memory.pack) is not None:
+        from cache.tiers.memory import MemoryTier
+
+        plans.append(TierPlan(MemoryTier(pack.bytes, chunk_bytes), pack.link, pack.policy))
+    if (file := settings.file) is not None:
+        from cache.tiers.file import FileTier
+
+        plans.append(TierPlan(FileTier(file.path, file.bytes, fsync=file.fsync), file.link, file.policy))
+    if (valkey := settings.valkey) is not None:
+        from cache.tiers.valkey import ValkeyTier
+
+        plans.append(TierPlan(ValkeyTier(valkey), valkey.link))
+    if (object_ := settings.object) is not None:
+        from cache.tiers.object import ObjectTier
+
+        plans.append(TierPlan(ObjectTier(object_), object_.link))
+    return plans

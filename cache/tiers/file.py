@@ -1,0 +1,321 @@
+"""Frames as files in a directory that any number of processes share.
+
+    <root>/<namespace>/<2 hex digits>/<60 hex digits>.kv     one frame
+    <root>/tmp/                                               frames being written
+    <root>/usage                                              bytes of all frames (`usage.py`)
+    <root>/users                                              locked (shared) by everyone who has the
+    directory open
+
+A frame is written under `tmp/` and renamed, so a file that has its name is whole; the index is the directory
+itself. A read renews the file's time of modification: that is how processes tell each other what is in use.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator, Sequence
+from itertools import count
+
+from cache.frame import HEAD_BYTES, FrameError, head_bytes
+from cache.keys import KEY_BYTES, NAMESPACE_BYTES, ChunkKey
+from cache.tiers.tier import Bytes, Fault, Found, Frame, Landing
+from cache.tiers.usage import Busy, Usage, flock
+
+_SUFFIX = ".kv"
+_NAMESPACE_DIGITS = 2 * NAMESPACE_BYTES
+_SHARD_DIGITS = 2
+_LEFTOVER_SECONDS = 3600.0
+_OPEN_SECONDS = 30.0
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_GONE = frozenset({errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EROFS, errno.ENODEV, errno.ENXIO})
+
+
+class FileTier:
+    """Bounded by bytes over all processes. Files are readable by their owner only: KV tells what was
+    asked."""
+
+    name = "file"
+    shared = True
+
+    def __init__(self, root: str, capacity: int, *, fsync: bool = False) -> None:
+        """Opens or makes the directory; alone in it, removes what killed writers left and counts its bytes.
+
+        Raises OSError if it cannot be made or written to.
+        """
+        self.capacity = capacity
+        self._root = os.path.abspath(os.path.expanduser(root))
+        self._fsync = fsync
+        self._tmp = os.path.join(self._root, "tmp")
+        os.makedirs(self._tmp, mode=0o700, exist_ok=True)
+        self._numbers = count()
+        self._stem = os.path.join(self._tmp, f"{os.getpid()}-{time.time_ns():x}-{id(self):x}-")
+        self._usage = Usage(os.path.join(self._root, "usage"))
+        self._users = os.open(os.path.join(self._root, "users"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._enter()
+        except BaseException:
+            self.close()
+            raise
+
+    def used(self) -> int:
+        return self._usage.read()
+
+    def get(self, keys: Sequence[ChunkKey], landing: Landing, deadline: float) -> list[Fault | None]:
+        answers: list[Fault | None] = []
+        for number, key in enumerate(keys):
+            if time.monotonic() >= deadline:
+                answers.append(Fault.TIMEOUT)
+                continue
+            try:
+                answers.append(self._read(number, key, landing))
+            except OSError as error:
+                answers.append(_fault(error))
+        return answers
+
+    def put(self, frames: Sequence[Frame], deadline: float) -> list[Fault | None]:
+        answers: list[Fault | None] = [Fault.FULL] * len(frames)
+        written: dict[int, str] = {}
+        try:
+            admitted = self._admit(frames, deadline)
+        except OSError as error:
+            return [_lost(error)] * len(frames)
+        for number in range(admitted):
+            if time.monotonic() >= deadline:
+                answers[number] = Fault.TIMEOUT
+                continue
+            try:
+                written[number] = self._write(frames[number])
+            except OSError as error:
+                answers[number] = _lost(error)
+        surplus = sum(frames[number].nbytes for number in range(admitted) if number not in written)
+        try:
+            with self._usage.locked(deadline):
+                for number, path in written.items():
+                    surplus += self._publish(path, frames[number].key)
+                    answers[number] = None
+                if surplus:
+                    self._usage.write(self._usage.read() - surplus)
+        except OSError as error:
+            for number, path in written.items():
+                if answers[number] is not None:
+                    answers[number] = _lost(error)
+                    _remove(path)
+        return answers
+
+    def delete(self, keys: Sequence[ChunkKey], deadline: float) -> list[int | Fault]:
+        answers: list[int | Fault] = []
+        try:
+            with self._usage.locked(deadline):
+                answers.extend(self._unlink(self._path(key)) for key in keys)
+                freed = sum(answer for answer in answers if not isinstance(answer, Fault))
+                if freed:
+                    self._usage.write(self._usage.read() - freed)
+        except OSError as error:
+            answers += [_fault(error)] * (len(keys) - len(answers))
+        return answers
+
+    def contains(self, keys: Sequence[ChunkKey], deadline: float) -> list[Found | Fault]:
+        answers: list[Found | Fault] = []
+        for key in keys:
+            if time.monotonic() >= deadline:
+                answers.append(Fault.TIMEOUT)
+                continue
+            try:
+                status = os.stat(self._path(key))
+            except OSError as error:
+                answers.append(_fault(error))
+            else:
+                answers.append(Found(key, status.st_size, status.st_mtime))
+        return answers
+
+    def scan(self, deadline: float) -> Iterator[Found]:
+        for path, name in self._files():
+            if time.monotonic() >= deadline:
+                return
+            try:
+                status = os.stat(path)
+                key = ChunkKey(bytes.fromhex(name))
+            except (OSError, ValueError):  # removed meanwhile, or not ours
+                continue
+            if len(key) == KEY_BYTES:
+                yield Found(key, status.st_size, status.st_mtime)
+
+    def close(self) -> None:
+        self._usage.close()
+        os.close(self._users)
+
+    def _path(self, key: ChunkKey) -> str:
+        name = key.hex()
+        shard = _NAMESPACE_DIGITS + _SHARD_DIGITS
+        return (
+            f"{self._root}/{name[:_NAMESPACE_DIGITS]}/{name[_NAMESPACE_DIGITS:shard]}/{name[shard:]}{_SUFFIX}"
+        )
+
+    def _files(self) -> Iterator[tuple[str, str]]:
+        """Paths of all frames with their keys in hexadecimal; directories that vanish are passed over."""
+        for namespace in _directories(self._root):
+            if len(namespace.name) != _NAMESPACE_DIGITS:
+                continue
+            for shard in _directories(namespace.path):
+                try:
+                    names = os.listdir(shard.path)
+                except OSError:
+                    continue
+                for name in names:
+                    if name.endswith(_SUFFIX):
+                        yield f"{shard.path}/{name}", namespace.name + shard.name + name.removesuffix(_SUFFIX)
+
+    def _read(self, number: int, key: ChunkKey, landing: Landing) -> Fault | None:
+        fd = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size = os.fstat(fd).st_size
+            head = os.pread(fd, HEAD_BYTES, 0)
+            try:
+                length = head_bytes(head)
+            except FrameError:
+                length = HEAD_BYTES  # the landing says what is wrong with it
+            if length > HEAD_BYTES:
+                head += os.pread(fd, length - HEAD_BYTES, HEAD_BYTES)
+            place = landing.place(number, head, size)
+            if isinstance(place, Fault):
+                return place
+            if not _read_into(fd, place, length):
+                return Fault.TORN
+            os.utime(fd)
+            return None
+        finally:
+            os.close(fd)
+
+    def _admit(self, frames: Sequence[Frame], deadline: float) -> int:
+        """Count the bytes of as many leading frames as fit; returns how many."""
+        with self._usage.locked(deadline):
+            used = self._usage.read()
+            admitted = 0
+            for frame in frames:
+                if used + frame.nbytes > self.capacity:
+                    break
+                used += frame.nbytes
+                admitted += 1
+            if admitted:
+                self._usage.write(used)
+        return admitted
+
+    def _write(self, frame: Frame) -> str:
+        path = f"{self._stem}{next(self._numbers)}"
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                _write_all(fd, [memoryview(frame.head), frame.payload.data])
+                if self._fsync:
+                    os.fdatasync(fd)
+            finally:
+                os.close(fd)
+        except OSError:
+            _remove(path)
+            raise
+        return path
+
+    def _publish(self, written: str, key: ChunkKey) -> int:
+        """Give a written frame its name; returns the bytes of the one it replaced. Under the lock."""
+        path = self._path(key)
+        try:
+            replaced = os.stat(path).st_size
+        except FileNotFoundError:
+            replaced = 0
+        try:
+            os.rename(written, path)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            os.rename(written, path)
+        return replaced
+
+    def _unlink(self, path: str) -> int | Fault:
+        try:
+            size = os.stat(path).st_size
+            os.unlink(path)
+        except OSError as error:
+            return _fault(error)
+        return size
+
+    def _enter(self) -> None:
+        try:
+            fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            alone = False
+        else:
+            alone = True
+        with self._usage.locked(time.monotonic() + _OPEN_SECONDS):
+            self._sweep(0.0 if alone else _LEFTOVER_SECONDS)
+            if alone:
+                self._usage.write(sum(_size(path) for path, _ in self._files()))
+        flock(self._users, fcntl.LOCK_SH, time.monotonic() + _OPEN_SECONDS)
+
+    def _sweep(self, older_than: float) -> None:
+        """Remove what killed writers left."""
+        for entry in os.scandir(self._tmp):
+            try:
+                if entry.stat().st_mtime <= time.time() - older_than:
+                    os.unlink(entry.path)
+            except OSError:  # its writer has just finished
+                continue
+
+
+def _directories(path: str) -> Iterator[os.DirEntry[str]]:
+    try:
+        entries = list(os.scandir(path))
+    except OSError:
+        return
+    yield from (entry for entry in entries if entry.is_dir(follow_symlinks=False))
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _read_into(fd: int, place: Bytes, offset: int) -> bool:
+    """Fill `place` from the file; False if the file ends before."""
+    view = place.data
+    while len(view):
+        got = os.preadv(fd, [view], offset)
+        if not got:
+            return False
+        view, offset = view[got:], offset + got
+    return True
+
+
+def _write_all(fd: int, parts: list[memoryview]) -> None:
+    while parts:
+        written = os.writev(fd, parts)
+        while parts and written >= len(parts[0]):
+            written -= len(parts.pop(0))
+        if parts and written:
+            parts[0] = parts[0][written:]
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:  # the next sweep takes it
+        return
+
+
+def _lost(error: OSError) -> Fault:
+    """Why a frame was not written: something that is not there can only be the directory."""
+    fault = _fault(error)
+    return Fault.GONE if fault is Fault.ABSENT else fault
+
+
+def _fault(error: OSError) -> Fault:
+    if isinstance(error, Busy):
+        return Fault.TIMEOUT
+    if isinstance(error, FileNotFoundError) or error.errno == errno.ESTALE:
+        return Fault.ABSENT
+    if error.errno in _FULL:
+        return Fault.FULL
+    return Fault.GONE if error.errno in _GONE else Fault.IO

@@ -1,0 +1,125 @@
+"""Frames in a Valkey or Redis server, which machines may share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from cache.keys import KEY_BYTES, ChunkKey
+from cache.settings import ValkeySettings
+from cache.tiers.tier import Fault, Found, Frame, Landing, deliver
+
+_SCAN_COUNT = 1000
+
+
+class ValkeyTier:
+    """One string per frame under `<prefix><key>`; every read renews its time to live.
+
+    The server's `maxmemory` and eviction policy bound it. Batches are pipelined.
+    """
+
+    name = "valkey"
+    shared = True
+    capacity = None
+
+    def __init__(self, settings: ValkeySettings) -> None:
+        """Connects when first used. Raises ValueError for a URL that is none."""
+        self._prefix = settings.prefix.encode()
+        self._ttl_ms = 1000 * settings.ttl_seconds
+        self._client = redis.Redis.from_url(
+            _redis_url(settings.url),
+            socket_timeout=settings.link.timeout_seconds,
+            socket_connect_timeout=settings.link.timeout_seconds,
+            # The store's circuit breaker decides about trying again.
+            retry=Retry(NoBackoff(), 0),
+        )
+
+    def used(self) -> int:
+        return 0
+
+    def get(self, keys: Sequence[ChunkKey], landing: Landing, deadline: float) -> list[Fault | None]:
+        answers = self._ask([("GETEX", self._name(key), "PX", self._ttl_ms) for key in keys], deadline)
+        return [self._land(landing, number, answer) for number, answer in enumerate(answers)]
+
+    def put(self, frames: Sequence[Frame], deadline: float) -> list[Fault | None]:
+        commands: list[tuple[Any, ...]] = [
+            ("SET", self._name(frame.key), b"".join((frame.head, frame.payload.data)), "PX", self._ttl_ms)
+            for frame in frames
+        ]
+        return [answer if isinstance(answer, Fault) else None for answer in self._ask(commands, deadline)]
+
+    def delete(self, keys: Sequence[ChunkKey], deadline: float) -> list[int | Fault]:
+        names = [self._name(key) for key in keys]
+        answers = self._ask(
+            [("STRLEN", name) for name in names] + [("UNLINK", name) for name in names], deadline
+        )
+        return [
+            gone if isinstance(gone, Fault) else size if gone else Fault.ABSENT
+            for size, gone in zip(answers[: len(keys)], answers[len(keys) :], strict=True)
+        ]
+
+    def contains(self, keys: Sequence[ChunkKey], deadline: float) -> list[Found | Fault]:
+        answers = self._ask([("STRLEN", self._name(key)) for key in keys], deadline)
+        return [
+            size if isinstance(size, Fault) else Found(key, size, 0.0) if size else Fault.ABSENT
+            for key, size in zip(keys, answers, strict=True)
+        ]
+
+    def scan(self, deadline: float) -> Iterator[Found]:
+        pattern = b"".join(b"\\" + bytes([c]) if c in b"*?[]^\\" else bytes([c]) for c in self._prefix) + b"*"
+        try:
+            for name in self._client.scan_iter(match=pattern, count=_SCAN_COUNT):
+                if time.monotonic() >= deadline:
+                    return
+                key = ChunkKey(name[len(self._prefix) :])
+                if len(key) == KEY_BYTES:
+                    yield Found(key, int(self._client.strlen(name)), 0.0)
+        except redis.RedisError:
+            return
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _name(self, key: ChunkKey) -> bytes:
+        return self._prefix + key
+
+    def _ask(self, commands: Sequence[tuple[Any, ...]], deadline: float) -> list[Any]:
+        """The answers of pipelined commands, a Fault for each that failed."""
+        if time.monotonic() >= deadline:
+            return [Fault.TIMEOUT] * len(commands)
+        try:
+            with self._client.pipeline(transaction=False) as pipe:
+                for command in commands:
+                    pipe.execute_command(*command)  # type: ignore[no-untyped-call]
+                answers = pipe.execute(raise_on_error=False)
+        except (redis.RedisError, OSError) as error:
+            return [_fault(error)] * len(commands)
+        return [_fault(answer) if isinstance(answer, Exception) else answer for answer in answers]
+
+    @staticmethod
+    def _land(landing: Landing, number: int, answer: Any) -> Fault | None:
+        if answer is None:
+            return Fault.ABSENT
+        if isinstance(answer, Fault):
+            return answer
+        return deliver(landing, number, memoryview(answer))
+
+
+def _redis_url(url: str) -> str:
+    """The URL as the client library spells it: `valkey://` and `valkeys://` are taken too."""
+    return url.replace("valkeys://", "rediss://", 1).replace("valkey://", "redis://", 1)
+
+
+def _fault(error: Exception) -> Fault:
+    if isinstance(error, redis.TimeoutError | TimeoutError):
+        return Fault.TIMEOUT
+    if isinstance(error, redis.exceptions.OutOfMemoryError):
+        return Fault.FULL
+    if isinstance(error, redis.ConnectionError | OSError):
+        return Fault.GONE
+    return Fault.IO
