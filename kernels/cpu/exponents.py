@@ -10,8 +10,20 @@ import numba
 import numpy as np
 
 from kernels.cpu.floats import PAGES
-from kernels.cpu.jit import IN_U8, IN_U16, OUT_U8, OUT_U16, array, kernel
+from kernels.cpu.jit import IN_U8, IN_U16, OUT_U8, OUT_U16, array, kernel, part
 from kernels.pages import FLOAT32
+
+
+@part
+def _sign_and_mantissa(word):  # type: ignore[no-untyped-def]
+    return np.uint8((word & np.uint16(127)) | ((word >> np.uint16(8)) & np.uint16(128)))
+
+
+@part
+def _word(exponent, byte):  # type: ignore[no-untyped-def]
+    upper = (np.uint16(exponent + np.int16(127)) << np.uint16(7)) & np.uint16(0x7F80)
+    lower = np.uint16(byte)
+    return np.uint16(upper | (lower & np.uint16(127)) | ((lower & np.uint16(128)) << np.uint16(8)))
 
 
 @kernel(IN_U16, PAGES, array(numba.int16, 2), OUT_U8, array(numba.int64, 2))
@@ -34,18 +46,14 @@ def split(memory, pages, exponents, rest, counts):  # type: ignore[no-untyped-de
                 for i in range(size):
                     high[i] = np.int16((source[i] >> np.uint16(7)) & np.uint16(255)) - np.int16(127)
                 for i in range(size):
-                    low[i] = np.uint8(
-                        (source[i] & np.uint16(127)) | ((source[i] >> np.uint16(8)) & np.uint16(128))
-                    )
+                    low[i] = _sign_and_mantissa(source[i])
             else:
                 for i in range(size):
                     word = source[2 * i + 1]
                     high[i] = np.int16((word >> np.uint16(7)) & np.uint16(255)) - np.int16(127)
                     low[3 * i] = np.uint8(source[2 * i] & np.uint16(255))
                     low[3 * i + 1] = np.uint8(source[2 * i] >> np.uint16(8))
-                    low[3 * i + 2] = np.uint8(
-                        (word & np.uint16(127)) | ((word >> np.uint16(8)) & np.uint16(128))
-                    )
+                    low[3 * i + 2] = _sign_and_mantissa(word)
             count = counts[half % 2]
             for i in range(size):
                 count[np.uint16(high[i] + np.int16(127))] += 1
@@ -71,15 +79,9 @@ def join(exponents, rest, pages, memory):  # type: ignore[no-untyped-def]
                 outside |= np.int16(high[i] + np.int16(127)) & np.int16(-256)
             if width == 1:
                 for i in range(size):
-                    byte = np.uint16(low[i])
-                    upper = (np.uint16(high[i] + np.int16(127)) << np.uint16(7)) & np.uint16(0x7F80)
-                    target[i] = upper | (byte & np.uint16(127)) | ((byte & np.uint16(128)) << np.uint16(8))
+                    target[i] = _word(high[i], low[i])
             else:
                 for i in range(size):
-                    byte = np.uint16(low[3 * i + 2])
-                    upper = (np.uint16(high[i] + np.int16(127)) << np.uint16(7)) & np.uint16(0x7F80)
                     target[2 * i] = np.uint16(low[3 * i]) | (np.uint16(low[3 * i + 1]) << np.uint16(8))
-                    target[2 * i + 1] = (
-                        upper | (byte & np.uint16(127)) | ((byte & np.uint16(128)) << np.uint16(8))
-                    )
+                    target[2 * i + 1] = _word(high[i], low[3 * i + 2])
     return np.int64(0) if outside == 0 else np.int64(-1)

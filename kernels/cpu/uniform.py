@@ -1,8 +1,8 @@
 """Uniform quantisation of tiles in memory order: one low end and one step per group.
 
-Groups are KIVI's (2402.02750): a key group is one channel over the tokens of a block, a value group one token
-over the channels of a head. Which of the two runs along memory depends on the page format; the kernels walk
-memory in order. Low ends and steps are bfloat16, rounded outwards, so that every number lies between the ends.
+Groups are KIVI's (2402.02750): a key group is one channel over the tokens of a block, a value group one
+token over the channels of a head. Which of the two runs along memory depends on the page format; the kernels
+walk memory in order. Low ends and steps are bfloat16, rounded outwards, so that every number lies between.
 
 Per tile: lows [groups] uint16, steps [groups] uint16, codes packed from the low bits up.
 
@@ -178,7 +178,7 @@ def quantise(memory, pages, key_bits, value_bits, out):  # type: ignore[no-untyp
     most = max(pages.tokens, pages.dim)
     low_bits, step_bits = np.empty(most, np.uint32), np.empty(most, np.uint32)
     ends16, ends32 = np.empty((2, most), np.int16), np.empty((2, most), np.int32)
-    codes = np.zeros(size + 8, np.uint8)
+    codes = np.zeros((size + 15) // 8 * 8, np.uint8)
     at = 0
     for block in range(pages.blocks):
         for half in range(2 * pages.heads):
@@ -234,7 +234,7 @@ def dequantise(data, pages, key_bits, value_bits, memory):  # type: ignore[no-un
     tile = bits.view(np.float32)
     most = max(pages.tokens, pages.dim)
     low_bits, step_bits = np.empty(most, np.uint32), np.empty(most, np.uint32)
-    codes = np.zeros(size + 8, np.uint8)
+    codes = np.zeros((size + 15) // 8 * 8, np.uint8)
     at = 0
     for block in range(pages.blocks):
         for half in range(2 * pages.heads):
