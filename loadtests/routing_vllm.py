@@ -4,9 +4,9 @@
     python loadtests/routing_vllm.py --out docs/routing
 
 Two `sluice worker` with the model that ships, one core each; their KV caches hold all documents together but
-not each on its own. For every policy in turn a gateway (`sluice serve`) is started before them, their prefix caches are
-reset, and Locust's users ask about the documents, over several turns each. Prefix hits are the workers' own
-counters, times are Locust's. Medians and all runs go to `vllm.json`, `vllm.md` and `vllm.svg`.
+not each on its own. For every policy in turn a gateway (`sluice serve`) is started before them, their prefix
+caches are reset, and Locust's users ask about the documents, over several turns each. Prefix hits are the
+workers' own counters, times are Locust's. Medians and all runs go to `vllm.json`, `vllm.md`, `vllm.svg`.
 """
 
 from __future__ import annotations

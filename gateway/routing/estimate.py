@@ -17,7 +17,7 @@ from collections.abc import Hashable
 from math import log
 from typing import Final, NamedTuple
 
-from gateway.routing.kv_blocks import HOST
+from gateway.routing.tiers import FILE, HOST, OBJECT, VALKEY, fastest
 
 FORGET: Final = 0.998
 """Weight that the fit keeps per observation: about 500 requests of memory."""
@@ -41,8 +41,7 @@ PRIOR_ITL_SLOPE_S: Final = 0.0001
 TYPICAL_BATCH: Final = 32.0
 NEGLIGIBLE_S: Final = 0.002
 """Differences of service times below this are jitter of the event loop and say nothing about a worker."""
-PRIOR_HOST_PRICE: Final = 0.1
-PRIOR_STORAGE_PRICE: Final = 0.35
+PRIOR_PRICES: Final = {HOST: 0.1, FILE: 0.25, VALKEY: 0.3, OBJECT: 0.5}
 PRICE_STEP: Final = 0.2
 
 
@@ -65,24 +64,36 @@ class Work:
 
 
 class LoadPrices:
-    """What loading a byte from a slower tier costs, as a share of computing it; learned per worker."""
+    """What loading a byte from a slower tier costs, as a share of computing it; learned for each tier.
 
-    __slots__ = ("_host", "_storage")
+    A worker that has not loaded from a tier yet takes the price from `others`, which learns from all workers.
+    """
 
-    def __init__(self) -> None:
-        self._host, self._storage = PRIOR_HOST_PRICE, PRIOR_STORAGE_PRICE
+    __slots__ = ("_learned", "_others")
+
+    def __init__(self, others: LoadPrices | None = None) -> None:
+        self._others = others
+        self._learned: dict[int, float] = {}
 
     def of(self, tiers: int) -> float:
-        """The price at the fastest of `tiers` (`kv_blocks`)."""
-        return self._host if tiers & HOST else self._storage
+        """The price at the fastest of `tiers`."""
+        tier = fastest(tiers)
+        price = self._learned.get(tier)
+        if price is not None:
+            return price
+        return self._others.of(tier) if self._others is not None else PRIOR_PRICES[tier]
 
     def observe(self, tiers: int, share: float) -> None:
         """A load took `share` of what computing the same would have."""
-        share = min(1.0, max(0.0, share))
-        if tiers & HOST:
-            self._host += PRICE_STEP * (share - self._host)
-        else:
-            self._storage += PRICE_STEP * (share - self._storage)
+        tier = fastest(tiers)
+        price = self.of(tier)
+        self._learned[tier] = price + PRICE_STEP * (min(1.0, max(0.0, share)) - price)
+        if self._others is not None:
+            self._others.observe(tier, share)
+
+    def learned(self) -> dict[int, float]:
+        """By tier, where anything was loaded."""
+        return dict(self._learned)
 
 
 class PrefillRates:

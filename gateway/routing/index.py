@@ -16,7 +16,7 @@ from typing import Final
 
 from gateway.routing.discard import Discard
 from gateway.routing.fingerprint import BOUNDS, Fingerprint
-from gateway.routing.kv_blocks import DEVICE
+from gateway.routing.tiers import DEVICE, SharedTiers
 
 ENTRY_BYTES: Final = 208
 """Memory of one entry (CPython 3.11: ordered dict node and slot, the key), as the tests measure it."""
@@ -48,9 +48,10 @@ class CacheMirror:
         "capacity",
         "lower",
         "max_entries",
+        "shared",
     )
 
-    def __init__(self, capacity: int, max_entries: int) -> None:
+    def __init__(self, capacity: int, max_entries: int, shared: tuple[SharedTiers, ...] = ()) -> None:
         self.capacity = capacity
         self.max_entries = max(1, max_entries)
         self._known: int | None = None
@@ -61,7 +62,10 @@ class CacheMirror:
         self._step = -FIRST_STEP
         self._discard = Discard()
         self.lower: dict[int, int] = {}
-        """Prefixes that are only in the worker's slower tiers, with the tiers."""
+        """Prefixes that by the engine's latest word are only in slower tiers of its own, with the tiers. A
+        request that is on its way may have brought them to the device."""
+        self.shared = shared
+        """Tiers that this worker reads and others too."""
 
     def __len__(self) -> int:
         return len(self._resident) + len(self._ghosts) + len(self.lower)
@@ -100,9 +104,6 @@ class CacheMirror:
             if ghosts and not ghosts.keys().isdisjoint(added):
                 for key in added:
                     self._ghosts_used -= ghosts.pop(key, 0)
-            if self.lower:
-                for key in added:
-                    self.lower.pop(key, None)
             if resident.keys().isdisjoint(added):
                 resident.update(zip(added, sizes, strict=True))
                 self._used += prompt.covered(len(hashes)) - prompt.covered(depth)
@@ -125,7 +126,6 @@ class CacheMirror:
                 self._resident[key] = size
                 self._used += size
                 self._ghosts_used -= self._ghosts.pop(key, 0)
-                self.lower.pop(key, None)
             self._resident.move_to_end(key)
 
     def forget(self, prompt: Fingerprint, depth: int) -> None:
@@ -154,19 +154,36 @@ class CacheMirror:
         else:
             self.lower.pop(key, None)
 
+    @property
+    def has_lower(self) -> bool:
+        """Could anything be loaded instead of computed?"""
+        return bool(self.lower) or any(self.shared)
+
     def lower_depth(self, prompt: Fingerprint, depth: int) -> tuple[int, int]:
-        """How many prefixes are cached if those beyond the `depth` resident ones may come from a lower tier,
-        and the tiers of the deepest of them."""
-        hashes, lower, resident = prompt.hashes, self.lower, self._resident
-        tiers = 0
-        for at in range(len(hashes) - depth - 1, -1, -1):
-            key = hashes[at]
-            if key in lower:
-                tiers = lower[key]
-            elif key not in resident:
-                break
-            depth += 1
-        return depth, tiers
+        """How many prefixes are cached if those beyond the `depth` resident ones may come from a slower tier,
+        and the tiers of the deepest of them. By bisection, as what is deeper goes first there too."""
+        hashes = prompt.hashes
+        beyond = len(hashes) - depth
+        if not beyond or not self._loadable(hashes[beyond - 1]):
+            return depth, 0
+        first = bisect_left(hashes, True, hi=beyond, key=self._loadable)
+        return len(hashes) - first, self._tiers_of(hashes[first])
+
+    def _loadable(self, key: int) -> bool:
+        return key in self.lower or key in self._resident or any(s.get(key) for s in self.shared)
+
+    def _tiers_of(self, key: int) -> int:
+        tiers = self.lower.get(key, 0)
+        for shared in self.shared:
+            tiers |= shared.get(key)
+        return tiers
+
+    def missed_lower(self, prompt: Fingerprint, depth: int) -> None:
+        """Prefixes deeper than `depth` turned out not to be in the slower tiers."""
+        for key in islice(prompt.hashes, len(prompt.hashes) - depth):
+            self.lower.pop(key, None)
+            for shared in self.shared:
+                shared.remove(key, shared.of)
 
     def clear(self) -> None:
         """The worker restarted, or says that its cache is empty."""

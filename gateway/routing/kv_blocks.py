@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from gateway.routing.discard import Discard
 from gateway.routing.kv_wire import BlockHash, BlockRemoved, BlockStored, KVEventError
-
-DEVICE: Final = 1
-HOST: Final = 2
-STORAGE: Final = 4
-_TIERS: Final = {"GPU": DEVICE, "CPU": HOST, "STORAGE": STORAGE}
+from gateway.routing.tiers import DEVICE, tier_of
 
 
 class Block:
-    """`tiers` is a set of DEVICE, HOST, STORAGE; `number` counts from 1 at the root, None where unknown."""
+    """`tiers` as in `tiers`; `number` counts from 1 at the root, None where unknown."""
 
     __slots__ = ("hash", "number", "parent", "tiers")
 
@@ -27,10 +22,11 @@ class Block:
 
 
 class EngineBlocks:
-    """Applies events in order. `block_size` is learned from the first and must stay.
+    """Applies events in order. `block_size` is learned from the device's first and must stay.
 
-    A hybrid model publishes one chain per cache group; only the first group is followed, because a prefix
-    is of use only where all groups have it.
+    Events of other tiers only say where a block is as well: vLLM's own offloading names neither parent nor
+    size in them. A hybrid model publishes one chain per cache group; only the first group is followed,
+    because a prefix is of use only where all groups have it.
     """
 
     def __init__(self, max_blocks: int) -> None:
@@ -54,6 +50,9 @@ class EngineBlocks:
             self._discard.step()
         if event.group_idx not in (None, 0):
             return []
+        tier = tier_of(event.medium, event.locality)
+        if tier != DEVICE:
+            return self._store_lower(event, tier)
         if self.block_size is None:
             self.block_size = event.block_size
         elif self.block_size != event.block_size:
@@ -61,7 +60,6 @@ class EngineBlocks:
                 f"the engine's blocks have {event.block_size} tokens after {self.block_size}; "
                 "it is one engine per endpoint, restart it with one --block-size"
             )
-        tier = _tier(event.medium)
         parent = None if event.parent_block_hash is None else self._blocks.get(event.parent_block_hash)
         # A parent that is not known (its event was before our time) leaves the depth of its children open.
         number = 0 if event.parent_block_hash is None else parent.number if parent is not None else None
@@ -84,11 +82,24 @@ class EngineBlocks:
             parent = block
         return stored
 
+    def _store_lower(self, event: BlockStored, tier: int) -> list[Block]:
+        stored: list[Block] = []
+        for hash_ in event.block_hashes:
+            block = self._blocks.get(hash_)
+            if block is None:
+                if len(self._blocks) >= self._max_blocks:
+                    self.overflowed += 1
+                    break
+                block = self._blocks[hash_] = Block(hash_, None, tier)
+            block.tiers |= tier
+            stored.append(block)
+        return stored
+
     def remove(self, event: BlockRemoved) -> list[Block]:
         """The blocks that the event changed; those with no tiers left are forgotten."""
         if event.group_idx not in (None, 0):
             return []
-        tier = _tier(event.medium)
+        tier = tier_of(event.medium, event.locality)
         changed: list[Block] = []
         for hash_ in event.block_hashes:
             block = self._blocks.get(hash_)
@@ -114,8 +125,3 @@ def chain(block: Block) -> Iterator[Block]:
     while at is not None:
         yield at
         at = at.parent
-
-
-def _tier(medium: str | None) -> int:
-    """vLLM's CPU engine calls its own memory "GPU" as well. A medium of another name is storage."""
-    return DEVICE if medium is None else _TIERS.get(medium.upper(), STORAGE)

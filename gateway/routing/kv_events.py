@@ -59,7 +59,7 @@ class KVEventFollower:
     ) -> None:
         self._fleet = fleet
         self._router = router
-        self._settings = settings or KVEventSettings()
+        self._settings = settings or KVEventSettings(max_blocks=router.settings.kv_max_blocks)
         self._clock = clock
         self._context: Context | None = None
         self._following: dict[str, tuple[EventSource, asyncio.Task[None]]] = {}

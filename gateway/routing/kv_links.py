@@ -18,9 +18,10 @@ from typing import Final
 
 from gateway.routing.fingerprint import Fingerprint
 from gateway.routing.index import CacheMirror
-from gateway.routing.kv_blocks import DEVICE, Block, EngineBlocks, chain
+from gateway.routing.kv_blocks import Block, EngineBlocks, chain
 from gateway.routing.kv_wire import BlockHash, BlockRemoved, BlockStored
 from gateway.routing.state import EndedRequest
+from gateway.routing.tiers import DEVICE, SharedTiers, tier_of
 
 RECENT_EVENTS: Final = 1024
 PENDING: Final = 256
@@ -28,6 +29,8 @@ EARLY_S: Final = 0.05
 LATE_S: Final = 0.5
 """Events of a prefill may come this long before the request's start is stamped or after its first token."""
 GIVE_UP_S: Final = 5.0
+UNLINKED: Final = 65_536
+"""Blocks in shared tiers that are remembered in case their prompt is found later."""
 
 
 class PromptLinks:
@@ -40,6 +43,7 @@ class PromptLinks:
         self._chunks_of: dict[BlockHash, dict[int, int]] = {}
         self._recent: deque[tuple[float, int, Block]] = deque(maxlen=RECENT_EVENTS)
         self._pending: deque[EndedRequest] = deque(maxlen=PENDING)
+        self._unlinked: OrderedDict[BlockHash, int] = OrderedDict()
         self.joined = self.ambiguous = self.unmatched = 0
         """Requests whose blocks were found; were one of several; were not seen at all."""
 
@@ -60,10 +64,15 @@ class PromptLinks:
 
     def stored(self, event: BlockStored, now: float) -> None:
         """Apply an event. Raises KVEventError (see `EngineBlocks.store`)."""
+        tier = tier_of(event.medium, event.locality)
+        if (shared := self._shared_with_others(tier)) is not None:
+            if event.group_idx in (None, 0):
+                self._stored_for_all(event.block_hashes, tier, shared)
+            return
         blocks = self._blocks.store(event)
         if not blocks:
             return
-        if blocks[0].number is not None:
+        if tier == DEVICE and blocks[0].number is not None:
             self._recent.append((now, blocks[0].number, blocks[-1]))
         for block in blocks:
             if chunks := self._chunks_of.get(block.hash):
@@ -71,9 +80,36 @@ class PromptLinks:
 
     def removed(self, event: BlockRemoved) -> None:
         """Apply an event."""
+        tier = tier_of(event.medium, event.locality)
+        if (shared := self._shared_with_others(tier)) is not None:
+            if event.group_idx in (None, 0):
+                self._removed_for_all(event.block_hashes, tier, shared)
+            return
         for block in self._blocks.remove(event):
             if chunks := self._chunks_of.get(block.hash):
                 self._follow(block, chunks)
+
+    def _shared_with_others(self, tier: int) -> SharedTiers | None:
+        return next((shared for shared in self._cache.shared if shared.of & tier), None)
+
+    def _stored_for_all(self, hashes: list[BlockHash], tier: int, shared: SharedTiers) -> None:
+        unlinked = self._unlinked
+        for hash_ in hashes:
+            chunks = self._chunks_of.get(hash_)
+            if chunks is None:
+                unlinked[hash_] = unlinked.get(hash_, 0) | tier
+                if len(unlinked) > UNLINKED:
+                    unlinked.popitem(last=False)
+                continue
+            for key in chunks:
+                shared.add(key, tier)
+
+    def _removed_for_all(self, hashes: list[BlockHash], tier: int, shared: SharedTiers) -> None:
+        for hash_ in hashes:
+            for key in self._chunks_of.get(hash_, ()):
+                shared.remove(key, tier)
+            if left := self._unlinked.pop(hash_, 0) & ~tier:
+                self._unlinked[hash_] = left
 
     def _follow(self, block: Block, chunks: dict[int, int]) -> None:
         for key, size in chunks.items():
@@ -163,6 +199,10 @@ class PromptLinks:
                 self._set(key, block, covered - before)
                 # It may have gone while we were waiting to be sure.
                 self._cache.correct(key, covered - before, 0 if now_held is None else now_held.tiers)
+                if tiers := self._unlinked.get(block.hash, 0):
+                    for shared in self._cache.shared:
+                        if tiers & shared.of:
+                            shared.add(key, tiers & shared.of)
 
     def _set(self, key: int, block: Block, size: int) -> None:
         old = self._block_of.get(key)

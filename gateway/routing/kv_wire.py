@@ -25,6 +25,8 @@ class BlockStored(msgspec.Struct, tag=True, gc=False):
     parent_block_hash: BlockHash | None = None
     medium: str | None = None
     group_idx: int | None = None
+    locality: str | None = None
+    """"REMOTE" where the medium is not on the engine's own machine."""
 
 
 class BlockRemoved(msgspec.Struct, tag=True, gc=False):
@@ -33,6 +35,7 @@ class BlockRemoved(msgspec.Struct, tag=True, gc=False):
     block_hashes: list[BlockHash]
     medium: str | None = None
     group_idx: int | None = None
+    locality: str | None = None
 
 
 class AllBlocksCleared(msgspec.Struct, tag=True, gc=False):

@@ -175,9 +175,11 @@ class RoutedRequest:
         if cached_tokens > 0:
             state.tells_hits = True
         if state.tells_hits:
-            state.cache.observe_hit(
-                self._cached, self._possible, self._total * cached_tokens // prompt_tokens
-            )
+            found = self._total * cached_tokens // prompt_tokens
+            if not self._work.loaded:
+                state.cache.observe_hit(self._cached, self._possible, found)
+            elif found < self._cached + self._work.loaded // 2:
+                state.cache.missed_lower(prompt, self._depth)
         if state.links is not None and self.ttft is not None and self._work.end_seen:
             told = cached_tokens if state.tells_hits else None
             first = self._now + self.ttft

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from gateway.routing.account import RoutingAccount
 from gateway.routing.assignment import NoWorkerError, RouteRequest
-from gateway.routing.estimate import DecodeRates, ModelRates, PrefillRates, TextDensity
+from gateway.routing.estimate import DecodeRates, LoadPrices, ModelRates, PrefillRates, TextDensity
 from gateway.routing.explain import Explanation
 from gateway.routing.fingerprint import fingerprint
 from gateway.routing.fleet import Fleet, Worker
@@ -23,6 +23,7 @@ from gateway.routing.policies.registry import make_policy
 from gateway.routing.routed import Lane, RoutedRequest
 from gateway.routing.settings import RoutingSettings
 from gateway.routing.state import WorkerState
+from gateway.routing.tiers import SharedStores
 
 DENSITY_STEP: Final = 0.02
 """Relative change of the bytes per token that is worth resizing the mirrors for."""
@@ -45,6 +46,8 @@ class Router:
         self._applied_density = settings.bytes_per_token
         self._states: dict[str, WorkerState] = {}
         self._left: list[CacheMirror] = []
+        self._shared = SharedStores(settings.file_tier)
+        self._prices = LoadPrices()
         self._keys = count()
         self._recent: deque[RoutedRequest] = deque(maxlen=settings.explain_records)
         for name in (settings.policy, *settings.model_policies.values()):
@@ -163,11 +166,16 @@ class Router:
 
     def _join(self, worker: Worker) -> None:
         settings = self.settings
-        cache = CacheMirror(int(settings.cache_tokens * self._applied_density), 1)
-        self._states[worker.id] = WorkerState(worker, cache)
+        # Only an engine that tells what it stores is taken to have tiers to load from.
+        shared = self._shared.read_by(worker.host) if worker.kv_events is not None else ()
+        cache = CacheMirror(int(settings.cache_tokens * self._applied_density), 1, shared)
+        self._states[worker.id] = WorkerState(worker, cache, self._prices)
         self._share_index()
 
     def _share_index(self) -> None:
-        share = self.settings.index_bytes // ENTRY_BYTES // max(1, len(self._states))
+        self._shared.keep_hosts({state.worker.host for state in self._states.values()})
+        share = self.settings.index_bytes // ENTRY_BYTES // (len(self._states) + len(self._shared))
         for state in self._states.values():
             state.cache.max_entries = max(1, share)
+        for shared in self._shared:
+            shared.max_entries = max(1, share)

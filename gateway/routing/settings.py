@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import get_args
 from urllib.parse import urlsplit
 
 from gateway.routing.fleet import is_loopback
+from gateway.routing.tiers import FileScope
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,11 @@ class RoutingSettings:
     """Model name to policy name."""
     foresight: float = 2.0
     """`ttft`: seconds that one second of prefill is expected to cost later requests; 0 is greedy."""
+    file_tier: FileScope = "host"
+    """Who reads the KV blocks in a worker's files: workers of the same machine, or the whole `fleet`, as on a
+    network file system. Blocks in Valkey and S3 count for all."""
+    kv_max_blocks: int = 500_000
+    """Blocks followed per worker by its KV events, some 200 bytes each."""
     index_bytes: int = 64 << 20
     """Bound on the memory of the prefix index, all workers together."""
     cache_tokens: int = 2_000_000
@@ -39,7 +46,7 @@ class RoutingSettings:
     """Makes `random` and `power_of_two` repeatable."""
 
     def __post_init__(self) -> None:
-        for name in ("index_bytes", "cache_tokens", "explain_records", "lora_slots"):
+        for name in ("index_bytes", "cache_tokens", "explain_records", "lora_slots", "kv_max_blocks"):
             if getattr(self, name) < 1:
                 raise ValueError(f"routing.{name} must be at least 1, not {getattr(self, name)}")
         for name in ("prefill_tokens_per_s", "bytes_per_token"):
@@ -48,6 +55,8 @@ class RoutingSettings:
         for name in ("session_load_factor", "prefix_load_factor"):
             if not getattr(self, name) >= 1:
                 raise ValueError(f"routing.{name} must be at least 1, not {getattr(self, name)}")
+        if self.file_tier not in get_args(FileScope):
+            raise ValueError(f"routing.file_tier is host or fleet, not {self.file_tier!r}")
         if not self.foresight >= 0:
             raise ValueError(f"routing.foresight must not be negative, not {self.foresight}")
 

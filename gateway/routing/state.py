@@ -61,12 +61,13 @@ class WorkerState:
         "worker",
     )
 
-    def __init__(self, worker: Worker, cache: CacheMirror) -> None:
+    def __init__(self, worker: Worker, cache: CacheMirror, prices: LoadPrices | None = None) -> None:
+        """`prices` are those of all workers."""
         self.worker = worker
         self.cache = cache
         self.queue = PrefillQueue()
         self.speed = WorkerSpeed()
-        self.load_prices = LoadPrices()
+        self.load_prices = LoadPrices(prices)
         self.recent_models = RecentModels()
         self.others_until = 0.0
         """When the work that other gateways have queued here should be done, on the router's clock."""
@@ -84,7 +85,7 @@ class WorkerState:
         """What a prompt takes here, of which `depth` prefixes are on the device."""
         cached = prompt.covered(depth)
         total = prompt.total_bytes
-        if self.cache.lower:
+        if self.cache.has_lower:
             deeper, tiers = self.cache.lower_depth(prompt, depth)
             if tiers:
                 loaded = prompt.covered(deeper) - cached

@@ -36,7 +36,7 @@ class TimeToFirstToken:
         for state in candidates:
             depth = state.cache.depth(prompt)
             cached = prompt.covered(depth) if depth else 0
-            if state.cache.lower:
+            if state.cache.has_lower:
                 cached = total - state.work(prompt, depth, True).new
             speed = state.speed.factor
             cost = foresight * speed * rates.seconds(total - cached, cached) + slope * state.worker.in_flight

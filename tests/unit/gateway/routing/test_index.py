@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.routing.fingerprint import Fingerprint, fingerprint
 from gateway.routing.index import ENTRY_BYTES, CacheMirror
-from gateway.routing.kv_blocks import DEVICE, HOST
+from gateway.routing.tiers import DEVICE, HOST
 
 
 def prompt(text: str, size: int) -> Fingerprint:

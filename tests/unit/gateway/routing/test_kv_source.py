@@ -10,13 +10,14 @@ import pytest
 from gateway.routing.assignment import RouteRequest
 from gateway.routing.fingerprint import fingerprint
 from gateway.routing.fleet import Fleet
-from gateway.routing.kv_blocks import DEVICE, HOST, STORAGE, EngineBlocks, chain
+from gateway.routing.kv_blocks import EngineBlocks, chain
 from gateway.routing.kv_sequence import EventSequence, Verdict
 from gateway.routing.kv_source import EventSource
 from gateway.routing.kv_wire import BlockRemoved, BlockStored, KVEventError, decode_batch, decode_message
 from gateway.routing.routed import RoutedRequest
 from gateway.routing.router import Router
 from gateway.routing.settings import RoutingSettings
+from gateway.routing.tiers import DEVICE, FILE, HOST
 
 BLOCK = 16
 MakeFleet = Callable[..., Fleet]
@@ -268,12 +269,15 @@ def test_tiers_and_groups() -> None:
     blocks = EngineBlocks(100)
     blocks.store(BlockStored([b"a"], BLOCK, None, "GPU"))
     blocks.store(BlockStored([b"a"], BLOCK, None, "CPU"))
-    blocks.store(BlockStored([b"b"], BLOCK, b"a", "LMCacheStore"))
+    blocks.store(BlockStored([b"b"], BLOCK, b"a", "GPU"))
+    # vLLM's own offloading: neither size nor parent.
+    blocks.store(BlockStored([b"b"], 0, None, "STORAGE"))
+    blocks.remove(BlockRemoved([b"b"], "GPU"))
     blocks.store(BlockStored([b"c"], BLOCK, None, "GPU", group_idx=1))
     a, b = blocks.get(b"a"), blocks.get(b"b")
     assert a is not None
     assert b is not None
-    assert (a.tiers, b.tiers, blocks.get(b"c")) == (DEVICE | HOST, STORAGE, None)
+    assert (a.tiers, b.tiers, blocks.get(b"c")) == (DEVICE | HOST, FILE, None)
     assert [block.hash for block in chain(b)] == [b"b", b"a"]
     assert blocks.remove(BlockRemoved([b"a", b"nobody"], "GPU"))[0].tiers == HOST
     blocks.remove(BlockRemoved([b"a"], "CPU"))
