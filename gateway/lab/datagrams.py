@@ -36,7 +36,7 @@ class Sent:
 
 @dataclass(slots=True)
 class DatagramStream:
-    """`copies` of every packet, `spacing` seconds apart; a parity packet after every `group` tokens if not 0."""
+    """`copies` of every packet, `spacing` seconds apart; a parity packet after every `group` tokens, if any."""
 
     case: Case
     copies: int = 1

@@ -144,7 +144,7 @@ _COUNTS = {"queue", "extra"}
 
 
 def parse_links(text: str) -> list[Link]:
-    """From `published`, a name of that set, or `rtt=100,loss=5%,burst=100,...`; else ValueError says what to do."""
+    """`published`, a name of that set, or `rtt=100,loss=5%,burst=100,...`; for else a ValueError."""
     if text == "published":
         return list(PUBLISHED)
     for link in PUBLISHED:

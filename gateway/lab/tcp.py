@@ -2,8 +2,8 @@
 
 What is modelled is what matters for a thin stream: RACK-TLP (RFC 8985) with its reordering window, the
 timer with 200 ms under its variance (Linux's floor) and back-off, retransmissions merged into full segments,
-delayed acknowledgements, and a window that shrinks. Hand-shakes, receive windows and the detection of spurious
-timeouts are not.
+delayed acknowledgements, and a window that shrinks. Hand-shakes, receive windows and the detection of
+spurious timeouts are not.
 """
 
 from __future__ import annotations

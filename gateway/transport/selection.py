@@ -25,7 +25,7 @@ class Pending:
 
 Select = Callable[[Sequence[Pending], int, float], list[Pending]]
 """(records oldest first, bytes of room, time before which a last sending counts as lost) -> some of them,
-oldest first. The newest is always among them if it fits."""
+oldest first. A newest that was never sent is always among them if it fits."""
 
 
 def oldest_first(pending: Sequence[Pending], room: int, lost_before: float) -> list[Pending]:
@@ -39,10 +39,10 @@ def newest_first(pending: Sequence[Pending], room: int, lost_before: float) -> l
 
 
 def lost_first(pending: Sequence[Pending], room: int, lost_before: float) -> list[Pending]:
-    """The newest, what is lost, what was never sent, then what was not sent for longest; oldest first.
+    """A newest that was never sent, what is lost, the rest of what was never sent, the least recently sent.
 
     With room for all it does what every rule does. Without, consecutive packets cover different records
-    instead of the same oldest ones for a whole round trip.
+    instead of the same ones for a whole round trip.
     """
 
     def urgency(record: Pending) -> tuple[int, float, int]:
@@ -52,7 +52,9 @@ def lost_first(pending: Sequence[Pending], room: int, lost_before: float) -> lis
             return (0, 0.0, record.number)
         return (2, record.last_sent, record.number)
 
-    return _fill([pending[-1], *sorted(pending[:-1], key=urgency)], room)
+    ordered = sorted(pending, key=urgency)
+    newest = pending[-1]
+    return _fill([newest, *ordered] if newest.first_sent < 0 else ordered, room)
 
 
 def _fill(wanted: Sequence[Pending], room: int) -> list[Pending]:
@@ -60,7 +62,7 @@ def _fill(wanted: Sequence[Pending], room: int) -> list[Pending]:
     for record in wanted:
         near = record.number - 1 in chosen or record.number + 1 in chosen
         cost = len(record.data) + (0 if near else RUN_BYTES)
-        if cost <= room:
+        if cost <= room and record.number not in chosen:
             chosen[record.number] = record
             room -= cost
     return [chosen[number] for number in sorted(chosen)]
