@@ -44,6 +44,7 @@ from gateway.telemetry.metrics import Exposition
 from gateway.telemetry.processes import ProcessFiles
 from gateway.telemetry.snapshot import Sources, take
 from gateway.telemetry.traces import Traces, TracingUnavailableError
+from gateway.transport.calls import open_calls
 from gateway.transport.library import Library
 from gateway.transport.siblings import Siblings
 from gateway.transport.streams import Streams
@@ -151,6 +152,8 @@ async def _serve(
     relay = Relay(settings.relay, fleet, router, breakers, accounting, keys, observers)
     streams = Streams(settings.streams, relay, siblings.number)
     relay.open_logged = streams.open
+    library = Library(streams, siblings)
+    calls = open_calls(settings.realtime, relay, library)
     context = GatewayContext(
         membership=membership,
         router=router,
@@ -160,7 +163,8 @@ async def _serve(
         telemetry=settings.telemetry,
         settings=settings.model_dump(mode="json"),
         page=find_page(),
-        streams=Library(streams, siblings),
+        streams=library,
+        calls=calls,
     )
     config = uvicorn.Config(
         create_app(context),
@@ -208,8 +212,9 @@ async def _serve(
         relay.start()
         stack.push_async_callback(relay.stop)
         stack.push_async_callback(siblings.close)
+        stack.push_async_callback(calls.close)
         await stack.enter_async_context(_serving_siblings(siblings, server))
-        background = [numbers.run(), _close_idle(server, relay), streams.run()]
+        background = [numbers.run(), _close_idle(server, relay), streams.run(), calls.run()]
         background += [o.run() for o in (requests, traces) if o is not None]
         if keep_fleet_file is not None:
             background.append(_keep(keep_fleet_file))

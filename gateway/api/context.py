@@ -15,6 +15,7 @@ from gateway.routing.explain import Explanation
 from gateway.telemetry.families import release
 from gateway.telemetry.metrics import Exposition
 from gateway.telemetry.settings import TelemetrySettings
+from gateway.transport.calls import Calls
 from gateway.transport.library import Library
 
 
@@ -41,6 +42,8 @@ class GatewayContext:
     """Folder of the built chat page, see `pages.find_page`."""
     streams: Library | None = None
     """None: nothing is kept."""
+    calls: Calls | None = None
+    """None: nothing is answered, nor said about it."""
     draining: bool = False
     started: int = field(default_factory=lambda: int(time.time()))
     version: str = field(default_factory=release)

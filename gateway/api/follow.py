@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.errors import GatewayError
 from gateway.relay.sse import PING, error_event
-from gateway.transport.reader import Reader
+from gateway.transport.reader import Arrivals, Reader
 
 HEADERS = {
     "cache-control": "no-cache",
@@ -45,11 +45,12 @@ class FollowResponse(Response):
 
     async def _follow(self, send: Send) -> None:
         reader = self._reader
+        arrivals = Arrivals(reader)
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         while True:
             before = reader.after
             try:
-                events = await reader.next(self._ping_seconds)
+                events = await arrivals.next(self._ping_seconds)
             except GatewayError as error:
                 await _write(send, error_event(reader.family, error, b""))
                 break

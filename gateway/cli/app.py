@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 COMMANDS: dict[str, str] = {
     "serve": "gateway.cli.serve",
     "worker": "gateway.cli.worker",
+    "chat": "gateway.cli.chat",
     "doctor": "gateway.cli.doctor",
     "install-engine": "gateway.cli.install_engine",
     "key": "gateway.access.cli",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from gateway.errors import GatewayError, InvalidRequest
@@ -11,6 +12,9 @@ from gateway.transport.stream import Status, Stream
 from gateway.transport.streams import Streams
 from gateway.transport.tap import truncated
 from gateway.transport.token_log import Truncated
+
+BATCH = 256
+"""Events that are taken at once."""
 
 
 class Reader(Protocol):
@@ -29,17 +33,39 @@ class Reader(Protocol):
     def at_end(self) -> bool:
         """Was every event handed out that there is so far?"""
 
-    async def next(self, seconds: float) -> list[bytes]:
-        """The events above `after`, as soon as there are any.
+    def take(self) -> list[bytes]:
+        """The next events above `after` that are there, at most `BATCH`.
 
-        Empty if the stream has ended with `after`, or after so many seconds. Raises GatewayError
-        (`stream_truncated`, `stream_lost`) if they cannot be had any more.
+        Raises GatewayError (`stream_truncated`, `stream_lost`) if they cannot be had any more.
         """
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever events came, or the end, or an error that `take` will raise."""
 
     def delivered(self, before: int, upto: int, sent: int = -1) -> None:
         """Events `before + 1 .. upto` reached whoever reads; `sent` bytes, by default their own."""
 
     async def close(self) -> None: ...
+
+
+class Arrivals:
+    """Awaits what a reader's listener tells; one at a time."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._news = asyncio.Event()
+        reader.listen(self._news.set)
+
+    async def next(self, seconds: float) -> list[bytes]:
+        """Events as soon as there are any; empty after so many seconds, or if the stream has ended."""
+        reader = self._reader
+        if reader.at_end and reader.status == "running":
+            self._news.clear()
+            try:
+                await asyncio.wait_for(self._news.wait(), seconds)
+            except TimeoutError:
+                return []
+        return reader.take()
 
 
 class LocalReader:
@@ -52,10 +78,9 @@ class LocalReader:
         self._streams = streams
         self._stream = stream
         self._path: Path = path
-        self._news = asyncio.Event()
-        stream.listeners[self._news.set] = None
-        streams.reader_came(stream, path, after)
+        self._listener: Callable[[], None] | None = None
         self._open = True
+        streams.reader_came(stream, path, after)
 
     @property
     def status(self) -> Status:
@@ -65,21 +90,19 @@ class LocalReader:
     def at_end(self) -> bool:
         return self.after >= self._stream.log.last
 
-    async def next(self, seconds: float) -> list[bytes]:
-        stream = self._stream
-        if stream.log.last <= self.after and not stream.ended:
-            self._news.clear()
-            try:
-                await asyncio.wait_for(self._news.wait(), seconds)
-            except TimeoutError:
-                return []
+    def take(self) -> list[bytes]:
         try:
-            events = stream.log.after(self.after)
+            events = self._stream.log.after(self.after, BATCH)
         except Truncated as gone:
             self._streams.counts.truncated[self._path] += 1
             raise truncated(gone.first) from None
         self.after += len(events)
         return events
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        self._unlisten()
+        self._listener = listener
+        self._stream.listeners[listener] = None
 
     def delivered(self, before: int, upto: int, sent: int = -1) -> None:
         self._streams.delivered(self._stream, self._path, before, upto, sent)
@@ -87,8 +110,13 @@ class LocalReader:
     async def close(self) -> None:
         if self._open:
             self._open = False
-            del self._stream.listeners[self._news.set]
+            self._unlisten()
             self._streams.reader_left(self._stream)
+
+    def _unlisten(self) -> None:
+        if self._listener is not None:
+            del self._stream.listeners[self._listener]
+            self._listener = None
 
 
 def checked_start(after: int, first: int, last: int) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,9 @@ import httpx
 import msgspec
 
 from gateway.errors import GatewayError, Unavailable
-from gateway.relay.sse import EventSplitter, has_error, split_events
+from gateway.relay.sse import EventSplitter, EventTooLong, has_error, split_events
 from gateway.transport.counts import Path
-from gateway.transport.reader import StreamLost
+from gateway.transport.reader import BATCH, StreamLost
 from gateway.transport.stream import Status
 from gateway.transport.streams import not_found
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _NUMBERED = re.compile(rb"(?::[^\n]*\n)*id: (\d{1,12})\n")
 _EVENT_BYTES = 4 * 1024 * 1024
+_AHEAD = 4 * BATCH
+"""Events that are read before somebody takes them."""
 
 
 class _Error(msgspec.Struct):
@@ -51,15 +54,15 @@ class SiblingReader:
         self.stream_id = stream_id
         self.family = "chat"
         self.after = after
-        self.status: Status = "running"
         self._counts = library.streams.counts
         self._path: Path = path
-        self._answer = answer
         self._stack = stack
-        self._pieces = answer.aiter_raw()
-        self._splitter = EventSplitter(_EVENT_BYTES)
-        self._reading: asyncio.Future[bytes] | None = None
-        self._tail = b""
+        self._status: Status = "running"
+        self._waiting: deque[bytes] = deque()
+        self._room = asyncio.Event()
+        self._lost: StreamLost | None = None
+        self._listener: Callable[[], None] | None = None
+        self._reading = asyncio.ensure_future(self._read(answer))
 
     @classmethod
     async def open(
@@ -80,48 +83,55 @@ class SiblingReader:
         raise _as_error(stream_id, answer.status_code, body)
 
     @property
-    def at_end(self) -> bool:
-        return self.status != "running"
+    def status(self) -> Status:
+        return self._status
 
-    async def next(self, seconds: float) -> list[bytes]:
-        while True:
-            if self._reading is None:
-                self._reading = asyncio.ensure_future(anext(self._pieces, b""))
-            done, _ = await asyncio.wait((self._reading,), timeout=seconds)
-            if not done:
-                return []
-            reading, self._reading = self._reading, None
-            try:
-                piece = reading.result()
-            except httpx.HTTPError as error:
-                self.status = "failed"
-                raise StreamLost("The gateway process that ran the stream has died.") from error
-            if not piece:
-                if self.status == "running":
-                    self.status = "failed" if has_error(self._tail) else "completed"
-                return []
-            if events := self._take(piece):
-                return events
+    @property
+    def at_end(self) -> bool:
+        return not self._waiting and self._lost is None
+
+    def take(self) -> list[bytes]:
+        if self._lost is not None and not self._waiting:
+            raise self._lost
+        events = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+        self.after += len(events)
+        self._room.set()
+        return events
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        self._listener = listener
 
     def delivered(self, before: int, upto: int, sent: int = -1) -> None:
         self._counts.events[self._path] += upto - before
         self._counts.bytes[self._path] += max(sent, 0)
 
     async def close(self) -> None:
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
+        self._reading.cancel()
+        await asyncio.gather(self._reading, return_exceptions=True)
         await self._stack.aclose()
 
-    def _take(self, piece: bytes) -> list[bytes]:
-        events = []
-        for block in split_events(self._splitter.feed(piece)):
-            found = _NUMBERED.match(block)
-            if found is not None:
-                self.after = int(found[1])
-                events.append(block[found.end() :])
-                self._tail = events[-1]
-        return events
+    async def _read(self, answer: httpx.Response) -> None:
+        splitter = EventSplitter(_EVENT_BYTES)
+        last = b""
+        try:
+            async for piece in answer.aiter_raw():
+                for block in split_events(splitter.feed(piece)):
+                    if (found := _NUMBERED.match(block)) is not None:
+                        last = block[found.end() :]
+                        self._waiting.append(last)
+                self._tell()
+                while len(self._waiting) > _AHEAD:
+                    self._room.clear()
+                    await self._room.wait()
+            self._status = "failed" if has_error(last) else "completed"
+        except (httpx.HTTPError, EventTooLong):
+            self._status = "failed"
+            self._lost = StreamLost("The gateway process that ran the stream does not answer any more.")
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._listener is not None:
+            self._listener()
 
 
 def _as_error(stream_id: str, status: int, body: bytes) -> GatewayError:

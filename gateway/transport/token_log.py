@@ -59,12 +59,12 @@ class TokenLog:
             self._start = 0
         return before - self.size
 
-    def after(self, number: int) -> list[bytes]:
-        """Events `number + 1 .. last`. Raises Truncated if some of them are not kept any more."""
+    def after(self, number: int, limit: int | None = None) -> list[bytes]:
+        """Events `number + 1 .. last`, at most `limit`. Raises Truncated if some are not kept any more."""
         if number + 1 < self.first:
             raise Truncated(self.first)
         start = self._start + number + 1 - self.first
-        return self._events[start:]
+        return self._events[start : None if limit is None else start + limit]
 
     def late(self, before: int, upto: int, moment: float) -> int:
         """How many of events `before + 1 .. upto` came before `moment`, as far as they are kept."""

@@ -1,0 +1,136 @@
+"""Drives one stream over one datagram path: from a reader's events to packets, and from acks to "delivered".
+
+Work is done per packet, not per event: while a packet may not go yet, news is only noted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Literal
+
+from gateway.errors import GatewayError
+from gateway.transport.counts import StreamCounts
+from gateway.transport.eloquent import Packetizer, Template, compact
+from gateway.transport.path import DatagramPath
+from gateway.transport.reader import Reader
+
+_QUEUE_WAIT = 0.005
+"""Seconds until a path that has something queued is asked again."""
+_AHEAD_BYTES = 32 * 1024
+"""No more is taken from the log while so much is not acknowledged: packets are built as late as possible."""
+
+Reason = Literal["overdue", "silent", "backlog", "oversize", "truncated", "unavailable"]
+
+
+class EloquentSender:
+    """Runs from `turn` until it calls `finished`, with None or with why this path cannot carry the stream."""
+
+    def __init__(
+        self,
+        handle: int,
+        reader: Reader,
+        path: DatagramPath,
+        loop: asyncio.AbstractEventLoop,
+        counts: StreamCounts,
+        finished: Callable[[Reason | None], None],
+    ) -> None:
+        self._reader = reader
+        self._path = path
+        self._loop = loop
+        self._counts = counts
+        self._finished = finished
+        self._template = Template()
+        self._packetizer = Packetizer(handle, self._template, loop.time(), after=reader.after)
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._final = False
+        """The stream's last record was pushed."""
+        self._unread = True
+        """The reader may have something."""
+        self._pacing = False
+        """The timer waits for the next packet's time, when everything new is taken at once."""
+        self._bytes = 0
+        """Sent since an acknowledgement was counted."""
+        reader.listen(self._news)
+
+    def turn(self) -> None:
+        """Take what is new, send what may go, and plan the next turn."""
+        if self._closed:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        now = self._loop.time()
+        if self._unread and not self._take(now):
+            return
+        packetizer, path = self._packetizer, self._path
+        queued = path.queued
+        while not queued and (out := packetizer.next_packet(now)) is not None:
+            self._bytes += len(out.data)
+            self._counts.packets["sent"] += 1
+            if out.reliable:
+                path.send_reliable(out.data)
+            else:
+                path.send(out.data)
+            queued = path.queued
+        if packetizer.fallback is not None:
+            self._finish(packetizer.fallback.reason)
+        elif packetizer.done:
+            self._finish(None)
+        elif (due := packetizer.next_time(now)) is not None:
+            self._pacing = packetizer.unacked_bytes > 0
+            self._timer = self._loop.call_at(max(due, now + _QUEUE_WAIT) if queued else due, self.turn)
+
+    def acknowledge(self, packet: bytes) -> None:
+        """Take the peer's packet. Raises PacketError."""
+        if self._closed:
+            return
+        packetizer = self._packetizer
+        before, forged = packetizer.acked, packetizer.counts.forged
+        packetizer.acknowledge(packet, self._loop.time())
+        self._counts.packets["forged" if packetizer.counts.forged > forged else "ack"] += 1
+        if packetizer.acked > before:
+            sent, self._bytes = self._bytes, 0
+            self._reader.delivered(before, packetizer.acked, sent)
+        if packetizer.done or (self._unread and packetizer.unacked_bytes < _AHEAD_BYTES):
+            self.turn()
+
+    def close(self) -> None:
+        """Stop without a word."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _news(self) -> None:
+        self._unread = True
+        if not (self._pacing and self._timer is not None):
+            self.turn()
+
+    def _take(self, now: float) -> bool:
+        """Push what the log has; False if that ended it all."""
+        packetizer = self._packetizer
+        while not self._final and packetizer.unacked_bytes < _AHEAD_BYTES:
+            try:
+                events = self._reader.take()
+            except GatewayError as error:
+                self._finish("truncated" if error.code == "stream_truncated" else "unavailable")
+                return False
+            if not events:
+                break
+            for event in events:
+                if event[:6] != b"data: " or b"\n" in event[6:-2]:
+                    self._finish("unavailable")
+                    return False
+                record = compact(event[6:-2], self._template)
+                packetizer.push(record, now)
+                if record.final:
+                    self._final = True
+                    break
+        self._unread = not self._reader.at_end and not self._final
+        return True
+
+    def _finish(self, reason: Reason | None) -> None:
+        self.close()
+        self._finished(reason)
