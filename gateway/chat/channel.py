@@ -46,6 +46,8 @@ class Followed:
     over: Over
     heard: float
     """When something last came for it."""
+    handle: int = 0
+    """0 until the gateway has told it."""
     reassembler: Reassembler | None = None
     timer: asyncio.TimerHandle | None = None
     closed: bool = False
@@ -61,8 +63,8 @@ class Followed:
 
 @dataclass(slots=True)
 class _State:
-    following: dict[str, Followed] = field(default_factory=dict)
-    """By the `event_id` of the request until it is answered, then by stream id."""
+    asked: dict[str, Followed] = field(default_factory=dict)
+    """By the `event_id` of the message that asked for them, until it is answered."""
     handles: dict[int, Followed] = field(default_factory=dict)
     early: list[tuple[int, bytes]] = field(default_factory=list)
 
@@ -126,7 +128,7 @@ class Channel:
         """Have the gateway send a stream here, from the event behind `after` on."""
         followed = Followed(stream_id, after, deliver, over, self._loop.time())
         event_id = f"c{next(self._ids)}"
-        self._state.following[event_id] = followed
+        self._state.asked[event_id] = followed
         self._send(
             {"type": "stream.follow", "event_id": event_id, "stream_id": stream_id, "starting_after": after}
         )
@@ -138,7 +140,7 @@ class Channel:
             followed.closed = True
             if followed.timer is not None:
                 followed.timer.cancel()
-            self._send({"type": "stream.unfollow", "stream_id": followed.stream_id})
+            self._unfollow(followed)
         self._forget(followed)
 
     async def close(self) -> None:
@@ -166,57 +168,57 @@ class Channel:
     def _state_changed(self) -> None:
         if self._connection.connectionState in ("failed", "closed") and not self.lost:
             self.lost = True
-            for followed in list({id(f): f for f in self._state.following.values()}.values()):
+            state, self._state = self._state, _State()
+            for followed in (*state.asked.values(), *state.handles.values()):
                 followed.finish("the data channel was lost")
-            self._state = _State()
 
     def _message(self, message: str | bytes) -> None:
         if isinstance(message, bytes):
             self._packet(message)
             return
         said = orjson.loads(message)
-        followed = self._state.following.get(said.get("client_event_id") or "")
+        asked = self._state.asked.get(said.get("client_event_id") or "")
+        followed = self._state.handles.get(said.get("handle", 0))
         match said["type"]:
             case "session.created":
                 if not self._opened.done():
                     self._opened.set_result(None)
-            case "stream.following" if followed is not None:
-                self._following(followed, said)
-            case "error" if followed is not None:
+            case "stream.following" if asked is not None:
+                self._following(asked, said)
+            case "error" if asked is not None:
+                self._forget(asked)
+                asked.finish(said["error"]["message"])
+            case "stream.event" if followed is not None:
+                followed.heard = self._loop.time()
+                followed.deliver(said["number"], said["event"].removeprefix("data: ").strip().encode())
+            case "stream.fallback" if followed is not None:
                 self._forget(followed)
-                followed.finish(said["error"]["message"])
-            case "stream.event":
-                if (followed := self._state.following.get(said["stream_id"])) is not None:
-                    followed.heard = self._loop.time()
-                    followed.deliver(said["number"], said["event"].removeprefix("data: ").strip().encode())
-            case "stream.fallback":
-                if (followed := self._state.following.get(said["stream_id"])) is not None:
-                    self._forget(followed)
-                    followed.finish(f"the gateway gave the channel up: {said['reason']}")
-            case "response.done":
-                if (followed := self._state.following.get(said["response"]["id"])) is not None:
-                    self._forget(followed)
-                    followed.finish(None)
+                followed.finish(f"the gateway gave the channel up: {said['reason']}")
+            case "response.done" if followed is not None:
+                self._forget(followed)
+                followed.finish(None)
 
     def _following(self, followed: Followed, said: dict[str, Any]) -> None:
         state = self._state
-        del state.following[said["client_event_id"]]
+        del state.asked[said["client_event_id"]]
+        handle = followed.handle = said["handle"]
         if followed.closed:
-            self._send({"type": "stream.unfollow", "stream_id": followed.stream_id})
+            self._unfollow(followed)
             return
-        state.following[followed.stream_id] = followed
+        state.handles[handle] = followed
         if said["transport"] == "eloquent":
-            handle = said["handle"]
             followed.reassembler = Reassembler(handle, after=followed.after)
-            state.handles[handle] = followed
             early, state.early = state.early, []
             for number, packet in early:
                 if number == handle:
                     self._packet(packet)
 
+    def _unfollow(self, followed: Followed) -> None:
+        self._send({"type": "stream.unfollow", "stream_id": followed.stream_id, "handle": followed.handle})
+
     def _forget(self, followed: Followed) -> None:
         state = self._state
-        state.following = {name: other for name, other in state.following.items() if other is not followed}
+        state.asked = {name: other for name, other in state.asked.items() if other is not followed}
         state.handles = {handle: other for handle, other in state.handles.items() if other is not followed}
 
     def _packet(self, packet: str | bytes) -> None:

@@ -64,6 +64,7 @@ class _Message(msgspec.Struct):
     body: msgspec.Raw = msgspec.Raw(b"")
     response_id: str = ""
     stream_id: str = ""
+    handle: int = 0
     starting_after: int = 0
     transport: str | None = None
 
@@ -309,7 +310,7 @@ class Call:
 
     async def _unfollow(self, message: _Message) -> None:
         for handle, following in list(self._following.items()):
-            if following.stream_id == message.stream_id:
+            if message.handle in (0, handle) and following.stream_id == message.stream_id:
                 del self._following[handle]
                 await following.close()
 
@@ -320,12 +321,13 @@ class Call:
         if reason is None:
             # The last event may be acknowledged before the exchange has said its last word.
             status = "completed" if following.status == "running" else following.status
-            self._tell_done(following.stream_id, status, following.last)
+            self._tell_done(following.stream_id, status, following.last, handle=following.handle)
         else:
             self._library.streams.counts.fallbacks[reason] += 1
             self.tell(
                 "stream.fallback",
                 stream_id=following.stream_id,
+                handle=following.handle,
                 reason=reason,
                 message=f"Go on with GET /v1/streams/{following.stream_id}?starting_after=N.",
             )
@@ -333,9 +335,11 @@ class Call:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _tell_done(self, stream_id: str, status: str, last: int, event_id: str | None = None) -> None:
+    def _tell_done(
+        self, stream_id: str, status: str, last: int, event_id: str | None = None, **more: int
+    ) -> None:
         response = {"id": stream_id, "object": "realtime.response", "status": status}
-        self.tell("response.done", event_id, response=response, last=last)
+        self.tell("response.done", event_id, response=response, last=last, **more)
 
     def _check_room(self) -> None:
         if len(self._following) >= self._settings.streams_per_call:

@@ -105,7 +105,9 @@ class Following:
                 break
             for number, event in enumerate(events, before + 1):
                 text = event.decode(errors="replace")
-                self._tell("stream.event", stream_id=self.stream_id, number=number, event=text)
+                self._tell(
+                    "stream.event", stream_id=self.stream_id, handle=self.handle, number=number, event=text
+                )
             reader.delivered(before, reader.after)
         if reader.status != "running":
             self._finish(None)

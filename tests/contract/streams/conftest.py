@@ -32,8 +32,9 @@ from gateway.routing.fleet import Fleet
 from gateway.routing.router import Router
 from gateway.telemetry.metrics import Exposition
 from gateway.telemetry.snapshot import Sources, take
+from gateway.transport.calls import Calls, open_calls
 from gateway.transport.library import Library, Store
-from gateway.transport.settings import StreamSettings
+from gateway.transport.settings import RealtimeSettings, StreamSettings
 from gateway.transport.siblings import Siblings
 from gateway.transport.streams import Streams
 
@@ -138,6 +139,7 @@ class House:
 
     relay: Relay
     streams: Streams
+    calls: Calls
     context: GatewayContext
     port: int
     records: list[AccessRecord]
@@ -177,6 +179,7 @@ async def open_house(tmp_path: Path) -> AsyncIterator[OpenHouse]:
             *workers: Any,
             streams: StreamSettings | None = None,
             relay: RelaySettings | None = None,
+            realtime: RealtimeSettings | None = None,
             keys: tuple[str, ...] = (),
             store: Callable[[Streams], Store] | None = None,
             mirror: Any = None,
@@ -187,6 +190,7 @@ async def open_house(tmp_path: Path) -> AsyncIterator[OpenHouse]:
                     workers,
                     streams or StreamSettings(),
                     relay or RelaySettings(),
+                    realtime or RealtimeSettings(),
                     keys,
                     mirror,
                     store,
@@ -202,6 +206,7 @@ async def _house(
     workers: tuple[Any, ...],
     stream_settings: StreamSettings,
     relay_settings: RelaySettings,
+    realtime: RealtimeSettings,
     names: tuple[str, ...],
     mirror: Any,
     store: Callable[[Streams], Store] | None,
@@ -233,13 +238,16 @@ async def _house(
     membership = Membership(fleet, folder / "overrides.json", workers=infos)
     for worker in fleet:
         worker.health, worker.models = "ready", ("fake",)
+    library = Library(streams, Siblings(None, 0, 1), store(streams) if store is not None else None)
+    calls = open_calls(realtime, relay, library)
     context = GatewayContext(
         membership,
         router,
         Exposition(lambda: take(Sources(accounting, fleet, routing=router.account))),
         keyring=ring,
         relay=relay_settings,
-        streams=Library(streams, Siblings(None, 0, 1), store(streams) if store is not None else None),
+        streams=library,
+        calls=calls,
     )
     config = uvicorn.Config(
         create_app(context),
@@ -257,8 +265,9 @@ async def _house(
     serving = asyncio.get_running_loop().create_task(server.serve([listener]))
     await until(lambda: server.started)
     try:
-        yield House(relay, streams, context, listener.getsockname()[1], records, secrets)
+        yield House(relay, streams, calls, context, listener.getsockname()[1], records, secrets)
     finally:
+        await calls.close()
         for exchange in list(relay.exchanges):
             exchange.client_gone("drained")
         server.should_exit = True
