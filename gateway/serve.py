@@ -144,7 +144,14 @@ async def _serve(
     membership = Membership(fleet, run_directory / "overrides.json", fleet_file=fleet_file)
     events = KVEventFollower(fleet, router)
     sources = Sources(
-        accounting, fleet, breakers, router.account, requests, states=router.states, kv_reports=events.reports
+        accounting,
+        fleet,
+        breakers,
+        router.account,
+        requests,
+        states=router.states,
+        kv_reports=events.reports,
+        peers=lambda: router.peers,
     )
     numbers = ProcessFiles(run_directory if settings.listen.processes > 1 else None, lambda: take(sources))
     traces = _traces(settings)

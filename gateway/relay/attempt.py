@@ -28,6 +28,7 @@ class Attempt:
     __slots__ = (
         "_opening",
         "_trial",
+        "asked_to_leave",
         "assignment",
         "breaker",
         "connection",
@@ -50,6 +51,8 @@ class Attempt:
         self.connection: UpstreamConnection | None = None
         self.head: ResponseHead | None = None
         self.open = True
+        self.asked_to_leave = False
+        """Whether another worker may do it was considered, because this one is not ready any more."""
         self.started = now
         self.sent_at = 0.0
         """0 until the request has been written."""

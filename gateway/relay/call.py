@@ -16,7 +16,7 @@ from gateway.errors import AuthenticationFailed, InvalidRequest, PermissionDenie
 from gateway.relay import log_wish
 from gateway.relay.fields import Headers
 from gateway.relay.log_wish import LogWish
-from gateway.relay.request import parse, with_model, without_extras
+from gateway.relay.request import parse, with_model, with_priority, without_extras
 from gateway.relay.settings import RelaySettings, Timeouts
 from gateway.routing.assignment import RouteRequest
 
@@ -133,6 +133,8 @@ class Admitter:
         if request.extras is not None:
             body = without_extras(body)
             wish = log_wish.from_body(request.extras)
+        if key is not None and request.priority > key.max_priority:
+            body = with_priority(body, key.max_priority)
         timeouts = settings.timeouts
         if settings.model_timeouts:
             timeouts = settings.model_timeouts.get(model, timeouts)

@@ -46,6 +46,10 @@ def _check_attempt(exchange: Exchange, attempt: Attempt, now: float) -> None:
         return
     if _first_byte_is_late(exchange, attempt, now):
         return
+    if attempt.worker.health == "unready" and not attempt.asked_to_leave:
+        attempt.asked_to_leave = True
+        exchange.leave_unready(attempt)
+        return
     waited = now - attempt.sent_at
     head = attempt.head
     patience = relay.settings.ping_seconds if exchange.early_head is None else exchange.early_head

@@ -267,6 +267,14 @@ class Exchange:
         else:
             self.fail(self.last_error, "timeout_connect" if cause == "timeout" else "worker_gone")
 
+    def leave_unready(self, attempt: Attempt) -> None:
+        """The worker has stopped answering its health checks, and nothing has come: ask another one, if there
+        is one and the budget allows it. If not, waiting on is better than an error: it may recover."""
+        if attempt.head is None and self.hedge is None and self._may_retry(attempt):
+            self.last_error = UpstreamFailed(f"worker {attempt.worker.id} {attempt.worker.message}")
+            self._attempt_over(attempt)
+            self._again("unready")
+
     def _left_to_other(self, attempt: Attempt) -> bool:
         """If two attempts run, end `attempt` and let the other one go on."""
         other = self.hedge if attempt is self.attempt else self.attempt

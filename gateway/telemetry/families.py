@@ -326,6 +326,27 @@ FAMILIES: tuple[Family, ...] = (
         "Access log records dropped because the log was not written fast enough.",
         _plain("log_dropped"),
     ),
+    Family(
+        "sluice_access_log_skipped",
+        "counter",
+        (),
+        "Good requests left out of the access log, by its share and rate.",
+        _plain("log_skipped"),
+    ),
+    Family(
+        "sluice_peer_items",
+        "counter",
+        ("kind",),
+        "News exchanged with other gateways: sent, received, dropped; messages that were refused.",
+        _counts(lambda s: s.peer_items),
+    ),
+    Family(
+        "sluice_peers",
+        "gauge",
+        (),
+        "Other gateway processes heard from in the last minute, summed over those that heard them.",
+        _plain("peers"),
+    ),
     Family("sluice_processes", "gauge", (), "Gateway processes alive.", lambda s: [((), len(s.processes))]),
     Family(
         "sluice_build_info",

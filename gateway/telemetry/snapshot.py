@@ -15,6 +15,7 @@ from gateway.relay.breaker import Breakers
 from gateway.routing.account import RoutingAccount
 from gateway.routing.fleet import Fleet
 from gateway.routing.kv_source import SourceReport
+from gateway.routing.peers import PeerExchange
 from gateway.routing.state import WorkerState
 from gateway.telemetry.access_log import AccessLog
 
@@ -77,6 +78,7 @@ class WorkerData(msgspec.Struct, array_like=True):
         return WorkerData(0, {}, {}, self.opened, kv_counts=self.kv_counts)
 
 
+PEER_COUNTS = ("sent", "received", "refused", "dropped")
 KV_COUNTS = ("batches", "gaps", "lost_batches", "restarts", "joined", "ambiguous", "unmatched")
 
 
@@ -108,6 +110,11 @@ class Snapshot(msgspec.Struct):
     policies: dict[str, PolicyData]
     workers: dict[str, WorkerData]
     log_dropped: int
+    log_skipped: int
+    peer_items: dict[str, int]
+    """By PEER_COUNTS, whose fields are those of `peers.PeerExchange`."""
+    peers: int
+    """Gateway processes that were heard from lately, added up over the processes that heard them."""
     queued: int
     active: int
     processes: list[int]
@@ -116,7 +123,7 @@ class Snapshot(msgspec.Struct):
     def without_gauges(self) -> Snapshot:
         """What stays of a process that has ended."""
         workers = {worker: data.counters() for worker, data in self.workers.items()}
-        return msgspec.structs.replace(self, workers=workers, queued=0, active=0, processes=[])
+        return msgspec.structs.replace(self, workers=workers, queued=0, active=0, peers=0, processes=[])
 
 
 @dataclass(slots=True)
@@ -132,11 +139,14 @@ class Sources:
     """`Router.states`."""
     kv_reports: Callable[[], list[SourceReport]] | None = None
     """`KVEventFollower.reports`."""
+    peers: Callable[[], PeerExchange | None] | None = None
+    """None while there are no peers."""
 
 
 def take(sources: Sources) -> Snapshot:
     """Copy the numbers of this process."""
     accounting = sources.accounting
+    peers = sources.peers() if sources.peers is not None else None
     policies = sources.routing.by_policy if sources.routing is not None else {}
     return Snapshot(
         pid=os.getpid(),
@@ -154,6 +164,9 @@ def take(sources: Sources) -> Snapshot:
         },
         workers=_workers(sources),
         log_dropped=sources.access_log.dropped if sources.access_log is not None else 0,
+        log_skipped=sources.access_log.skipped if sources.access_log is not None else 0,
+        peer_items={} if peers is None else {name: getattr(peers, name) for name in PEER_COUNTS},
+        peers=0 if peers is None else peers.heard(time.monotonic()),
         queued=accounting.queued,
         active=accounting.active,
         processes=[os.getpid()],
@@ -173,6 +186,7 @@ def merge(first: Snapshot, others: Iterable[Snapshot]) -> Snapshot:
                 _add_series(mine, theirs)
         _add_counts(total.retries, other.retries)
         _add_counts(total.refusals, other.refusals)
+        _add_counts(total.peer_items, other.peer_items)
         total.queue_wait.add(other.queue_wait)
         for name, policy in other.policies.items():
             if name in total.policies:
@@ -195,7 +209,16 @@ def merge(first: Snapshot, others: Iterable[Snapshot]) -> Snapshot:
     return total
 
 
-_PLAIN_COUNTS = ("retries_denied", "hedges", "hedges_won", "log_dropped", "queued", "active")
+_PLAIN_COUNTS = (
+    "retries_denied",
+    "hedges",
+    "hedges_won",
+    "log_dropped",
+    "log_skipped",
+    "queued",
+    "active",
+    "peers",
+)
 _SERIES_COUNTS = (
     "streams",
     "events",

@@ -86,6 +86,17 @@ def test_nonsense_timeouts_are_refused(value: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("asked", "key", "sent"), [(-9, KEY, -5), (-5, KEY, -5), (4, KEY, 4), (-9, None, -9)]
+)
+def test_the_engine_is_asked_for_no_more_priority_than_the_key_allows(
+    asked: int, key: Key | None, sent: int
+) -> None:
+    call = admit(b'{"model":"m","priority":%d,"x":1.50}' % asked, {}, key=key)
+    assert b'"priority":%d,' % sent in bytes(call.body)
+    assert b'"x":1.50' in bytes(call.body)
+
+
+@pytest.mark.parametrize(
     ("body", "header", "key", "priority"),
     [
         (b'{"model":"m"}', None, None, 0),

@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from engine_adapter.api import WorkerInfo
+from gateway.relay import deadlines
 from gateway.relay.exchange import (
     ADMITTED,
     ANSWERING,
@@ -184,6 +185,52 @@ async def test_a_refused_connection_is_tried_elsewhere(surround: Surround) -> No
     assert [p.outcome for p in s.router.placed] == ["failed", "ok"]
     assert dict(s.relay.accounting.retries) == {"connect": 1}
     assert s.worker(0).breaker == "open"
+
+
+async def test_what_waits_at_a_worker_that_stopped_answering_is_tried_elsewhere(surround: Surround) -> None:
+    """Its health checks failed; without this the request would wait for its first byte to the limit."""
+    s = surround()
+    exchange, client, _ = s.sent()
+    s.worker(0).health, s.worker(0).message = "unready", "does not answer within 2 s"
+    deadlines.check(exchange, s.clock())
+    s.pool.openings[1].succeed().data_received(JSON_ANSWER)
+    assert client.status == 200
+    assert [(p.worker.id, p.outcome) for p in s.router.placed] == [("w0", "failed"), ("w1", "ok")]
+    assert dict(s.relay.accounting.retries) == {"unready": 1}
+
+
+async def test_where_nobody_else_can_do_it_a_request_waits_for_its_worker(surround: Surround) -> None:
+    s = surround()
+    exchange, client, connection = s.sent()
+    for worker in (s.worker(0), s.worker(1)):
+        worker.health = "unready"
+    deadlines.check(exchange, s.clock())
+    deadlines.check(exchange, s.clock())
+    assert exchange.state is SENT
+    connection.data_received(JSON_ANSWER)
+    assert client.status == 200
+    assert s.relay.accounting.retries_denied == 0
+
+
+async def test_leaving_a_worker_needs_the_retry_budget_and_asks_for_it_once(surround: Surround) -> None:
+    s = surround(settings=RelaySettings(retries=Retries(budget=0.0, budget_floor=0)))
+    exchange, _, _ = s.sent()
+    s.worker(0).health = "unready"
+    for _ in range(3):
+        deadlines.check(exchange, s.clock())
+    assert exchange.state is SENT
+    assert s.relay.accounting.retries_denied == 1
+
+
+async def test_an_answer_that_has_begun_stays_where_it_is(surround: Surround) -> None:
+    s = surround()
+    exchange, client, connection = s.sent()
+    connection.data_received(STREAM_HEAD)
+    s.worker(0).health = "unready"
+    deadlines.check(exchange, s.clock())
+    connection.data_received(chunked(EVENT) + chunked(DONE_EVENT) + LAST_CHUNK)
+    assert client.status == 200
+    assert len(s.router.placed) == 1
 
 
 async def test_a_dead_worker_costs_one_attempt_not_one_per_request(surround: Surround) -> None:
