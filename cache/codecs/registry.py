@@ -17,6 +17,8 @@ _MAKERS: Mapping[str, str] = MappingProxyType(
         "int8": "cache.codecs.affine:int8",
         "int4": "cache.codecs.affine:int4",
         "int2": "cache.codecs.affine:int2",
+        "cachegen": "cache.codecs.calibrated:cachegen",
+        "weir": "cache.codecs.calibrated:weir",
     }
 )
 """Name -> `module:callable`; the callable takes the configuration as keyword arguments."""
