@@ -127,12 +127,14 @@ class SluiceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
             self._say_off(str(error))
             return
         namespaces = Namespaces(engine_namespace(self._config, hello.layout), store.open_namespace)
+        events = self._config.kv_events_config
         self._scheduler = SchedulerSide(
             store,
             namespaces,
             block_tokens=hello.layout.block_tokens,
             chunk_blocks=options.store.chunk_blocks,
             save_decoded=options.save_decoded,
+            tell_events=events is not None and events.enable_kv_cache_events,
         )
         self._totals = self._scheduler.totals
         if self._engine_cache is not None:
@@ -187,7 +189,7 @@ class SluiceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
         return self._scheduler.reset() if self._scheduler is not None else None
 
     def take_events(self) -> Iterable[KVCacheEvent]:
-        return ()
+        return list(self._scheduler.take_events()) if self._scheduler is not None else ()
 
     # Both
 

@@ -16,7 +16,7 @@ A request that ends, however, gives back what it holds in `finished`; blocks nev
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,12 +25,14 @@ from cache.counters import MEMORY
 from cache.lease import Lease, Reservation
 from cache.store import Store
 from engine_adapter.vllm.eligibility import is_served
+from engine_adapter.vllm.events import EventNames
 from engine_adapter.vllm.namespace import Namespaces
 from engine_adapter.vllm.plan import StepPlan, StepReport, Transfer
 from engine_adapter.vllm.stats import Totals
 from engine_adapter.vllm.tracking import COMPUTED, ENGINE, Match, Tracked
 
 if TYPE_CHECKING:
+    from vllm.distributed.kv_events import KVCacheEvent
     from vllm.v1.core.sched.output import SchedulerOutput
     from vllm.v1.request import Request
 
@@ -94,6 +96,7 @@ class SchedulerSide:
         block_tokens: int,
         chunk_blocks: int,
         save_decoded: bool = False,
+        tell_events: bool = False,
     ) -> None:
         self.store = store
         self.totals = Totals()
@@ -102,6 +105,7 @@ class SchedulerSide:
         self._chunk_blocks = chunk_blocks
         self._chunk_tokens = block_tokens * chunk_blocks
         self._save_decoded = save_decoded
+        self._events = EventNames(block_tokens, chunk_blocks) if tell_events else None
         self._engine_cache: EngineCache | None = None
         self._tracked: dict[str, Tracked] = {}
         self._fetching: dict[str, Lease] = {}
@@ -152,6 +156,8 @@ class SchedulerSide:
             self._let_go(tracked)
             return 0
         tracked.match = Match(computed, first, slots)
+        if self._events is not None:
+            self._events.learn(request, tracked.keys, first, len(slots))
         return tokens
 
     def allocated(self, request: Request, blocks: Sequence[int], external: int) -> None:
@@ -236,6 +242,11 @@ class SchedulerSide:
         for digest in self._namespaces.digests():
             self.store.clear_namespace(digest)
         return True
+
+    def take_events(self) -> Iterator[KVCacheEvent]:
+        """What tiers gained and lost since the last call, for vLLM's event stream."""
+        events = self.store.take_events()
+        return self._events.translate(events) if self._events is not None else iter(())
 
     def close(self) -> None:
         for flight in self._in_flight.values():
@@ -333,6 +344,8 @@ class SchedulerSide:
         if not save.chunks:
             reservation.abort()
             return None
+        if self._events is not None:
+            self._events.learn(request, tracked.keys, start, chunks - start)
         return save
 
     def _forget_failed(self, requests: Iterable[Tracked], failed: set[int]) -> None:

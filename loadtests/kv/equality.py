@@ -1,0 +1,132 @@
+"""Are answers over the KV layer, token for token, those of the engine's own prefix cache?
+
+A reference engine without KV layer answers every prompt twice, the second time from its own prefix cache, one
+request at a time. Then an engine with KV layer answers the same prompts many times over, many at once, with a
+cache so small that it evicts and preempts, an arena so small that it evicts too, requests that are aborted at
+any moment, and its own prefix cache forgotten now and then, so that most prefixes come from the KV layer.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from loadtests.kv.engine import Answer, Engine, random_tokens
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Prompts by name. They share documents, continue each other as conversations do, or stand alone."""
+
+    prompts: dict[str, list[int]]
+    answer_tokens: int
+
+
+@dataclass
+class Outcome:
+    """What a run under stress came to."""
+
+    compared: int = 0
+    differing: list[str] = field(default_factory=list)
+    sources: Counter[str] = field(default_factory=Counter)
+    aborted: int = 0
+    preemptions: int = 0
+    resets: int = 0
+    steps: int = 0
+
+
+def workload(count: int, seed: int, longest: int = 3000, answer_tokens: int = 16) -> Workload:
+    """`count` prompts of 20 to `longest` tokens."""
+    source = random.Random(seed)
+    documents = [random_tokens(source.randrange(longest // 8, longest // 2), seed + n) for n in range(10)]
+    prompts: dict[str, list[int]] = {}
+    for number in range(count):
+        kind = source.random()
+        if kind < 0.55:
+            tokens = source.choice(documents)
+            tokens = tokens[: source.randrange(len(tokens) // 2, len(tokens) + 1)]
+            tokens = tokens + random_tokens(source.randrange(1, 150), seed + 1000 + number)
+        elif kind < 0.8 and prompts:
+            tokens = source.choice(list(prompts.values()))
+            tokens = tokens + random_tokens(source.randrange(20, 300), seed + 2000 + number)
+        else:
+            tokens = random_tokens(source.randrange(20, longest), seed + 3000 + number)
+        prompts[f"p{number}"] = tokens[:longest]
+    return Workload(prompts, answer_tokens)
+
+
+def reference(engine: Engine, work: Workload) -> dict[str, tuple[int, ...]]:
+    """Each prompt's answer when the engine has it in its own prefix cache."""
+    answers = {}
+    for name, tokens in work.prompts.items():
+        engine.ask(tokens)
+        answers[name] = engine.ask(tokens, work.answer_tokens)[0].tokens
+    return answers
+
+
+def stress(
+    engine: Engine,
+    work: Workload,
+    expected: dict[str, tuple[int, ...]],
+    *,
+    rounds: int,
+    at_once: int,
+    seed: int,
+    abort_share: float = 0.1,
+    reset_share: float = 0.02,
+) -> Outcome:
+    """Answer every prompt `rounds` times in random order, `at_once` at a time, and compare."""
+    source = random.Random(seed)
+    order = [name for _ in range(rounds) for name in source.sample(sorted(work.prompts), len(work.prompts))]
+    outcome = Outcome()
+    running: dict[str, str] = {}
+    doomed: dict[str, int] = {}
+    preempted: Counter[str] = Counter()
+    while order or running:
+        while order and len(running) < at_once:
+            name = order.pop()
+            request_id = f"{name}-{len(order)}"
+            engine.add(request_id, work.prompts[name], work.answer_tokens)
+            running[request_id] = name
+            if source.random() < abort_share:
+                doomed[request_id] = outcome.steps + source.randrange(0, 12)
+        for request_id in [r for r, step in doomed.items() if step <= outcome.steps and r in running]:
+            engine.abort(request_id)
+            order.insert(0, running.pop(request_id))
+            outcome.aborted += 1
+        if source.random() < reset_share:
+            outcome.resets += engine.reset_prefix_cache(running=source.random() < 0.5)
+        for answer in engine.step():
+            _compare(answer, running, expected, outcome)
+        outcome.steps += 1
+        for request_id, request in engine.scheduler.requests.items():
+            preempted[request_id] = max(preempted[request_id], request.num_preemptions)
+    outcome.preemptions = sum(preempted.values())
+    return outcome
+
+
+def _compare(
+    answer: Answer, running: dict[str, str], expected: dict[str, tuple[int, ...]], outcome: Outcome
+) -> None:
+    request_id = next((known for known in running if _same_request(answer.id, known)), None)
+    if request_id is None:
+        return
+    name = running.pop(request_id)
+    outcome.compared += 1
+    outcome.sources.update(answer.sources)
+    if answer.tokens != expected[name]:
+        outcome.differing.append(request_id)
+
+
+def _same_request(told: str, given: str) -> bool:
+    """vLLM may add to a request's id."""
+    return told == given or told.startswith(f"{given}-")
+
+
+def leftovers(engine: Engine) -> Sequence[str]:
+    """What an idle engine's KV layer must not hold; empty if all is well."""
+    stats = engine.store.stats()
+    held = {"leases": stats.leases, "reservations": stats.reservations, "held chunks": stats.held_chunks}
+    return [f"{count} {what}" for what, count in held.items() if count]
