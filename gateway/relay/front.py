@@ -136,7 +136,9 @@ class Front(HttpToolsProtocol):
                 self._refuse_now(self._head_too_large())
             elif self._overdue is None:
                 self._set_overdue(self.limits.header_seconds)
-        elif self._overdue is None and (self._family is not None or self._later is not None):
+        elif self._overdue is None and (
+            self._family is not None or self._later is not None or self._is_handing_over
+        ):
             self._set_overdue(self.limits.body_seconds)
 
     def pause_writing(self) -> None:
@@ -464,7 +466,14 @@ class Front(HttpToolsProtocol):
 
     def _on_overdue(self) -> None:
         self._overdue = None
-        self._refuse_now(RequestTimeout("The request did not arrive in time."))
+        error = RequestTimeout("The request did not arrive in time.")
+        if self._later is None and self._is_handing_over:
+            self._deaf = True
+            if not self.cycle.response_started:
+                self.write(error_response(error, "", self._answer_headers()[1], keep_alive=False))
+            self.transport.close()
+        else:
+            self._refuse_now(error)
 
     def close_if_idle(self, now: float) -> None:
         """Called by a sweep: keep-alive ends after the limit, and so does the wait for a client that does
@@ -480,6 +489,11 @@ class Front(HttpToolsProtocol):
             super().shutdown()
 
     # the control plane
+
+    @property
+    def _is_handing_over(self) -> bool:
+        """Is the body of a request to the control plane still to come?"""
+        return self._family is None and self.cycle is not None and self.cycle.more_body
 
     def _hand_over(self) -> None:
         """Give the request whose head is complete to uvicorn and the ASGI application behind it."""

@@ -308,6 +308,28 @@ async def test_a_body_that_drips(start_gateway: StartGateway, request_head: byte
     assert await client.ended()
 
 
+@pytest.mark.parametrize("framing", [b"content-length: 100", b"transfer-encoding: chunked"])
+async def test_a_body_for_the_control_plane_that_drips(start_gateway: StartGateway, framing: bytes) -> None:
+    settings = RelaySettings(limits=HttpLimits(body_seconds=0.1))
+    gateway = await start_gateway(settings=settings)
+    client = await gateway.connect()
+    client.send(b"POST /echo HTTP/1.1\r\nhost: x\r\n%b\r\n\r\n" % framing + b"5\r\nhello")
+    answer = await client.answer()
+    assert (answer.status, answer.error["code"]) == (408, "request_timeout")
+    assert await client.ended()
+    await until(lambda: not gateway.server.server_state.tasks)
+
+
+async def test_a_slow_answer_of_the_control_plane_is_not_held_against_its_request(
+    start_gateway: StartGateway,
+) -> None:
+    settings = RelaySettings(limits=HttpLimits(body_seconds=0.001))
+    gateway = await start_gateway(settings=settings)
+    client = await gateway.connect()
+    client.send(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert (await client.answer()).status == 200
+
+
 async def test_dripping_does_not_renew_the_limit(start_gateway: StartGateway) -> None:
     settings = RelaySettings(limits=HttpLimits(header_seconds=0.3))
     gateway = await start_gateway("http://127.0.0.1:9", settings=settings)
