@@ -12,6 +12,8 @@ from engine_adapter.demo.bench import Answer
 from engine_adapter.demo.chat import END, Segment, as_request, render
 
 REPLY_LIMIT = 160
+SHIPPED_AS = "sluice-{model}"
+"""How `sluice serve` names a model of the family that it serves by default."""
 
 
 def in_process(folder: Path) -> Answer:
@@ -39,6 +41,23 @@ class OpenAIAnswerer:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.Client(base_url=base, headers=headers, timeout=timeout)
         self._model = model
+
+    @property
+    def model(self) -> str:
+        """The name that requests carry."""
+        return self._model
+
+    def find_model(self) -> None:
+        """Take the name under which the server has the model; `LookupError` if it has none such."""
+        response = self._client.get("/v1/models")
+        response.raise_for_status()
+        served = [str(entry["id"]) for entry in response.json()["data"]]
+        likely = (self._model, SHIPPED_AS.format(model=self._model), Path(self._model).name)
+        names = [name for name in likely if name in served]
+        if not names:
+            others = ", ".join(served) or "none"
+            raise LookupError(f"the server has no model {self._model!r}; it has {others}")
+        self._model = names[0]
 
     def __enter__(self) -> OpenAIAnswerer:
         return self

@@ -5,6 +5,7 @@ torch is imported inside the commands that run a model, so `--help` and measurin
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -120,9 +121,11 @@ def evaluate(
     out: Annotated[Path | None, typer.Option("--json", help="Write the scores to this file.")] = None,
 ) -> None:
     """Measure accuracy per task and context length, and what another way to obtain the KV changes."""
+    import httpx
+
     from engine_adapter.demo.answerers import OpenAIAnswerer, in_process
+    from engine_adapter.demo.bench import Answer, known_tasks, measure, table
     from engine_adapter.demo.bench import cases as make_cases
-    from engine_adapter.demo.bench import known_tasks, measure, table
     from engine_adapter.demo.chat import END
     from engine_adapter.demo.tokenizer import load_tokenizer, special_id
 
@@ -138,14 +141,23 @@ def evaluate(
     def count(text: str) -> int:
         return len(encoder.encode(text, add_special_tokens=False).ids)
 
-    answer = in_process(path) if url is None else OpenAIAnswerer(url, model)
     scores = []
     wanted = lengths or [256, 1024, 2048, 3500]
-    for length in wanted:
-        for task in names:
-            made = list(make_cases(task, length, cases, count, seed=seed, split=wording))
-            scores.append(measure(made, answer, control=control))
-            typer.echo(json.dumps(scores[-1].record()))
+    with contextlib.ExitStack() as stack:
+        answer: Answer
+        if url is None:
+            answer = in_process(path)
+        else:
+            answer = remote = stack.enter_context(OpenAIAnswerer(url, model))
+            try:
+                remote.find_model()
+            except (LookupError, httpx.HTTPError) as error:
+                raise typer.BadParameter(f"{url}: {error}", param_hint="--url") from error
+        for length in wanted:
+            for task in names:
+                made = list(make_cases(task, length, cases, count, seed=seed, split=wording))
+                scores.append(measure(made, answer, control=control))
+                typer.echo(json.dumps(scores[-1].record()))
     typer.echo("\n" + table(scores))
     result: dict[str, object] = {"model": model, "wording": wording, "scores": [s.record() for s in scores]}
     if kv is not None or draft is not None or stories:

@@ -42,18 +42,14 @@ class Lesson:
         return [rng.choices(makers, shares)[0](writer, rng, length) for _ in range(max(1, tokens // length))]
 
 
-def pairs(words: int, count: int, twins: float = 0.0, *, backwards: bool = False) -> Maker:
+def pairs(words: int, count: int, twins: float = 0.0) -> Maker:
     """Maker of key-value rows."""
-    return lambda writer, rng, length: writer.pairs(
-        rng, length, words, min(count, length // 5), twins, backwards=backwards
-    )
+    return lambda writer, rng, length: writer.pairs(rng, length, words, min(count, length // 5), twins)
 
 
-def triples(names: int, keys: int, facts: int, *, backwards: bool = False) -> Maker:
+def triples(names: int, keys: int, facts: int) -> Maker:
     """Maker of rows with two-part keys."""
-    return lambda writer, rng, length: writer.triples(
-        rng, length, names, keys, min(facts, length // 10), backwards=backwards
-    )
+    return lambda writer, rng, length: writer.triples(rng, length, names, keys, min(facts, length // 10))
 
 
 def comparisons(writer: RowWriter, rng: random.Random, length: int) -> Row:
@@ -90,7 +86,8 @@ _LONG = Mix(ALL_TASKS, document_share=(0.4, 0.93))
 _CONCLUDE = Mix(
     {
         **dict.fromkeys(("yes_no", "choice", "inverse"), 3.0),
-        **dict.fromkeys(("json", "quote", "summary", "select", "not_stated"), 1.5),
+        **dict.fromkeys(("json", "quote", "summary", "select"), 1.5),
+        "not_stated": 0.7,
         "count": 1.0,
     },
     document_share=(0.25, 0.5),
@@ -120,8 +117,6 @@ LESSONS = (
             (6, chats(_LONG)),
             (3, up_to(512, chats(_CONCLUDE), chats(_LONG))),
             (1, up_to(512, chats(_NUMBERS), chats(_LONG))),
-            (0.6, up_to(512, pairs(_EVERY, 32, 0.3, backwards=True), chats(_LONG))),
-            (0.6, up_to(512, triples(_EVERY, 22, 20, backwards=True), chats(_LONG))),
             (0.4, up_to(512, comparisons, chats(_LONG))),
             (1, talk(Scope())),
         ),

@@ -90,25 +90,15 @@ class RowWriter:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
-    def pairs(
-        self,
-        rng: random.Random,
-        length: int,
-        words: int,
-        pairs: int,
-        twins: float = 0.0,
-        *,
-        backwards: bool = False,
-    ) -> Row:
+    def pairs(self, rng: random.Random, length: int, words: int, pairs: int, twins: float = 0.0) -> Row:
         """Key-value pairs, then the same pairs in random order until the row is full: bare recall.
 
         Keys and values come from disjoint sets of `words` words each; a share `twins` of the queries uses
-        the forms without a space. `backwards` asks for the key by the value.
+        the forms without a space.
         """
         pool = _spread(self._words, 2 * words)
         keys = rng.sample(pool[::2], min(pairs, len(pool) // 2))
-        values = rng.sample(pool[1::2], len(keys)) if backwards else rng.choices(pool[1::2], k=len(keys))
-        table = list(zip(keys, values, strict=True))
+        table = [(key, rng.choice(pool[1::2])) for key in keys]
         ids, roles = [self.bos], [SILENT]
         for key, value in table:
             ids += (key, value)
@@ -116,24 +106,19 @@ class RowWriter:
         ids.append(self.end)
         roles.append(SILENT)
         while len(ids) < length:
-            query = rng.choice(table)
+            key, value = rng.choice(table)
             if rng.random() < twins:
-                query = self._twin[query[0]], self._twin[query[1]]
-            ids += reversed(query) if backwards else query
+                key, value = self._twin[key], self._twin[value]
+            ids += (key, value)
             roles += (SILENT, RECALLED)
         return Row(ids, roles).fit(length, self.pad)
 
-    def triples(
-        self, rng: random.Random, length: int, names: int, keys: int, facts: int, *, backwards: bool = False
-    ) -> Row:
-        """Facts `name … key … value` with stray words between; queries give name and key, or `backwards` key
-        and value."""
+    def triples(self, rng: random.Random, length: int, names: int, keys: int, facts: int) -> Row:
+        """Facts `name … key … value` with stray words between; queries give name and key."""
         name_pool = _spread(self._names, names)
         subjects = rng.sample(name_pool, min(len(name_pool), max(2, facts // 3)))
         cells = [(s, k) for s in subjects for k in self._keys[:keys]]
-        chosen = rng.sample(cells, min(facts, len(cells)))
-        told = rng.sample(self._words, len(chosen)) if backwards else rng.choices(self._words, k=len(chosen))
-        table = [(s, k, v) for (s, k), v in zip(chosen, told, strict=True)]
+        table = [(s, k, rng.choice(self._words)) for s, k in rng.sample(cells, min(facts, len(cells)))]
         stray = self._words[::7] if names >= len(self._names) else self._words[::97]
         ids, roles = [self.bos], [SILENT]
         for subject, key, value in table:
@@ -152,8 +137,7 @@ class RowWriter:
             subject, key, value = rng.choice(table)
             if rng.random() < 0.3:
                 subject, value = self._twin[subject], self._twin[value]
-            asked = (key, value, subject) if backwards else (subject, key, value)
-            ids += (self._role_ids["user"], *asked)
+            ids += (self._role_ids["user"], subject, key, value)
             roles += (SILENT, SILENT, SILENT, RECALLED)
         return Row(ids, roles).fit(length, self.pad)
 
@@ -292,12 +276,12 @@ def read(rng: random.Random, world: World, mix: Mix) -> Reading:
 ALL_TASKS: Mapping[str, float] = MappingProxyType(
     {
         **dict.fromkeys(TASKS, 1.0),
-        "one_hop": 3.0,
+        "one_hop": 5.0,
         "brief": 1.5,
         "inverse": 2.5,
         "latest": 1.5,
         "compare": 2.0,
-        "not_stated": 4.5,
+        "not_stated": 4.0,
         "yes_no": 2.5,
         "choice": 2.0,
         "json": 2.5,

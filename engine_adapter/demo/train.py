@@ -23,7 +23,7 @@ from engine_adapter.demo.rows import ANSWER, DECIDED, RECALLED, SILENT, TEXT, Ro
 from engine_adapter.demo.team import ALONE, Team
 from engine_adapter.demo.tokenizer import twins
 
-_WEIGHTS = {SILENT: 0.0, TEXT: 0.3, ANSWER: 1.0, RECALLED: 2.0, DECIDED: 3.0}
+_WEIGHTS = {SILENT: 0.0, TEXT: 0.3, ANSWER: 1.0, RECALLED: 2.0, DECIDED: 2.0}
 
 
 @dataclass(frozen=True, slots=True)

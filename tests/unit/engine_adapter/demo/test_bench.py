@@ -89,3 +89,25 @@ def test_asking_through_the_openai_api(monkeypatch: pytest.MonkeyPatch) -> None:
     assert body["documents"] == [{"text": "Ada lives in Dunham."}]
     assert body["messages"] == [{"role": "user", "content": "Where does Ada live?"}]
     assert body["temperature"] == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "served", "name"),
+    [("base", "base", "base"), ("base", "sluice-base", "sluice-base"), ("/models/clerk", "clerk", "clerk")],
+)
+def test_the_server_may_have_the_model_under_another_name(
+    monkeypatch: pytest.MonkeyPatch, asked: str, served: str, name: str
+) -> None:
+    plain = httpx.Client
+    transport = httpx.MockTransport(
+        lambda _: httpx.Response(200, json={"data": [{"id": "x"}, {"id": served}]})
+    )
+    monkeypatch.setattr(httpx, "Client", lambda **given: plain(transport=transport, **given))
+    with OpenAIAnswerer("http://127.0.0.1:1", asked) as ask:
+        ask.find_model()
+        assert ask.model == name
+    with (
+        OpenAIAnswerer("http://127.0.0.1:1", "oracle") as ask,
+        pytest.raises(LookupError, match=f"no model 'oracle'; it has x, {served}"),
+    ):
+        ask.find_model()
