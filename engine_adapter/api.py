@@ -38,6 +38,8 @@ class WorkerInfo:
     """ZMQ ROUTER endpoint that replays KV events."""
     log: str | None = None
     """Where the worker's own output goes, for messages to people."""
+    kv_layer: str = ""
+    """What the worker said of its KV layer: `on: ` and its tiers, `off: ` and the reason, or nothing."""
     every_address: bool = False
     """The name in `url` stands for all addresses that it resolves to, and each of them is a worker."""
     server_name: str | None = None

@@ -15,6 +15,9 @@ from engine_adapter.launch.hardware import total_memory
 CONNECTOR = "SluiceConnector"
 CONNECTOR_MODULE = "engine_adapter.vllm.connector"
 
+STATUS = "sluice-kv: the KV layer is "
+"""Begins the line of a worker's log that tells whether it has a KV layer: `on: ...` or `off: ...`."""
+
 _OWN = ("enabled", "save_decoded")
 _MOST_BYTES = 2 << 30
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from engine_adapter.launch.kv import STATUS
+
 PHASES: tuple[tuple[str, str], ...] = (
     ("Starting vLLM server on", "opening its port"),
     ("Loading weights took", "preparing the KV cache"),
@@ -37,6 +39,11 @@ class WorkerOutput:
                 return file.read().decode(errors="replace").splitlines()
         except OSError:
             return []
+
+    def kv_layer(self) -> str:
+        """`on: ...` or `off: ...` as the worker said of its KV layer; empty if it said nothing."""
+        said = (line.partition(STATUS)[2] for line in reversed(self.lines()) if STATUS in line)
+        return next(said, "")
 
     def phase(self) -> str:
         """What the starting worker is busy with."""

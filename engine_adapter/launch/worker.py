@@ -48,6 +48,7 @@ class SupervisedWorker:
     next_probe: float = math.inf
     started_at: float = 0.0
     ever_ready: bool = False
+    kv_layer: str = ""
 
     @classmethod
     def of(cls, plan: WorkerPlan, settings: SupervisionSettings) -> SupervisedWorker:
@@ -69,6 +70,8 @@ class SupervisedWorker:
         message = life.message
         if life.state == "starting":
             message = f"the model is loading: {self.plan.output.phase()}"
+        elif life.state == "ready" and self.kv_layer.startswith("off"):
+            message = message or f"without KV layer: {self.kv_layer.removeprefix('off: ')}"
         return WorkerInfo(
             id=self.plan.id,
             url=self.endpoints.url,
@@ -79,6 +82,7 @@ class SupervisedWorker:
             kv_events=self.endpoints.kv_events,
             kv_replay=self.endpoints.kv_replay,
             log=str(self.plan.output.log),
+            kv_layer=self.kv_layer,
         )
 
     def carry_out(self, actions: list[Action], now: float) -> None:
@@ -118,6 +122,8 @@ class SupervisedWorker:
         """The running probe has its answer, or its time is up."""
         self.drop_probe()
         if healthy and self._is_it():
+            if self.life.state == "starting":
+                self.kv_layer = self.plan.output.kv_layer()
             self.life.answered(now)
             self.ever_ready = self.ever_ready or self.life.state == "ready"
         self._schedule_probe(now)
@@ -141,6 +147,7 @@ class SupervisedWorker:
         if other_ports:
             self.endpoints = self.plan.other_endpoints(self.endpoints)
         self.plan.output.mark()
+        self.kv_layer = ""
         self.process = spawn(self.plan.command(self.endpoints), self.plan.output.log)
         self.started_at = now
         self.next_probe = now

@@ -30,6 +30,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
 
 from cache.settings import StoreSettings
 from cache.store import Store
+from engine_adapter.launch.kv import STATUS
 from engine_adapter.vllm.eligibility import engine_refusal
 from engine_adapter.vllm.namespace import Namespaces, engine_namespace
 from engine_adapter.vllm.options import read_options
@@ -51,8 +52,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("vllm.sluice")
 
-STATUS = "sluice-kv: the KV layer is "
-"""How the line of the log begins that says whether this engine has one."""
 _STATS_SECONDS = 0.25
 
 

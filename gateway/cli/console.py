@@ -76,6 +76,8 @@ class Console:
     def _settled(self, info: WorkerInfo, seconds: float) -> None:
         if info.state == "ready":
             self._say(f"{info.id} ({info.model}) is ready after {seconds:.0f} s")
+            if info.kv_layer.startswith("off"):
+                self._say(f"  {info.message}")
             self.example(info.model)
         elif info.state in ("backoff", "failed"):
             verb = "does not start" if info.state == "failed" else "has ended"

@@ -97,6 +97,9 @@ def describe(context: GatewayContext, worker: Worker, *, details: bool) -> dict[
         "model": worker.models[0] if worker.models else None,
         "state": state,
     }
+    info = context.membership.infos.get(worker.id)
+    if info is not None and info.kv_layer:
+        entry["kv_layer"] = info.kv_layer if details else info.kv_layer.partition(":")[0]
     if details:
         entry["url"] = worker.url
         entry["message"] = (
