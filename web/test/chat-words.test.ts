@@ -165,8 +165,8 @@ describe("words about an answer", () => {
 
   it("tells where the prompt's tokens came from", () => {
     const sources = { tiers: [["engine", 64] as const, ["valkey", 32] as const], computed: 24 };
-    expect(valueOf({ stats: { ...stats, sources } }, "Where the prompt's tokens came from")).toBe(
-      "64 from the worker's own cache, 32 from Valkey, 24 computed",
+    expect(valueOf({ stats: { ...stats, sources } }, "Prompt tokens from")).toBe(
+      "the worker 64, Valkey 32, computed 24",
     );
   });
 

@@ -127,7 +127,7 @@ describe("reassembler", () => {
     let expected = after + 1;
     let due: number | null = null;
     for (const step of sequence.steps) {
-      const events = step.receive === undefined ? [] : reassembler.receive(bytes(step.receive), step.at_ms);
+      const events = step.receive === undefined ? [] : reassembler.receive(decodeData(bytes(step.receive)), step.at_ms);
       expect(events.map(({ data }) => data)).toEqual(step.deliver ?? []);
       for (const { number } of events) expect(number).toBe(expected++);
       // In floating-point seconds, as the vectors were made, the very millisecond may come before the due time.
@@ -142,7 +142,7 @@ describe("reassembler", () => {
   it("holds back a bounded number of records behind a gap, and never acknowledges what it dropped", () => {
     const reassembler = new Reassembler(1, 0, { aheadRecords: 2 });
     // Records 2, 3 and 9, each the text chunk {"x":…} kept whole.
-    reassembler.receive(bytes("10020101" + "0202" + "01027b7d" + "01027b7d" + "0901" + "01027b7d"), 0);
+    reassembler.receive(decodeData(bytes("10020101" + "0202" + "01027b7d" + "01027b7d" + "0901" + "01027b7d")), 0);
     expect(hexOf(reassembler.nextAck(0))).toBe("1101010001000101" + "02");
   });
 });

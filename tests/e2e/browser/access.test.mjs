@@ -58,7 +58,13 @@ test("everything can be done with the keyboard, and the focus can be seen", () =
       assert.ok(visible, `the focus on “${name}” can be seen`);
       order.unshift(name);
     }
-    assert.deepEqual(order.slice(-4), ["Copy question", "Edit question", "Copy answer", "Regenerate answer"]);
+    assert.deepEqual(order.slice(-5), [
+      "Edit question",
+      "All figures of this answer",
+      "Copy answer",
+      "Regenerate answer",
+      "Attach pictures",
+    ]);
     await screenshot(page, "keyboard-focus");
 
     await page.keyboard.press("Tab");
@@ -147,6 +153,17 @@ for (const colorScheme of ["light", "dark"]) {
       assert.deepEqual(await accessibilityFaults(page), [], "a failure");
       await page.getByRole("button", { name: "Settings", exact: true }).click();
       assert.deepEqual(await accessibilityFaults(page), [], "the settings");
+      await page.keyboard.press("Escape");
+      await page.getByRole("button", { name: /^Connection/ }).click();
+      await page.getByRole("switch", { name: "Bad network" }).click();
+      assert.deepEqual(await accessibilityFaults(page), [], "the connection");
+      await page.keyboard.press("Escape");
+      await page.keyboard.press("Control+/");
+      assert.deepEqual(await accessibilityFaults(page), [], "the shortcuts");
+      await page.keyboard.press("Escape");
+      await page.getByRole("link", { name: "Fleet" }).click();
+      await page.getByRole("heading", { name: "Workers" }).waitFor();
+      assert.deepEqual(await accessibilityFaults(page), [], "the fleet");
     }));
 }
 

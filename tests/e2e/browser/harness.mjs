@@ -119,40 +119,68 @@ export async function untilStatus(answer, status) {
   await answer.and(answer.page().locator(`[data-status="${status}"]`)).waitFor();
 }
 
-/** Waits until the browser's own store holds the end of the answer, so that a reload finds it. */
-export async function untilKept(page) {
-  const isKept = () =>
+/**
+ * Waits until the browser's own store holds the last answer in a state that `wanted` likes, so that a reload
+ * finds it; by default its end.
+ */
+export async function untilKept(page, wanted = ({ status }) => status === "complete") {
+  const lastAnswers = () =>
     page.evaluate(async () => {
       const done = (request) => new Promise((resolve) => (request.onsuccess = () => resolve(request.result)));
       const db = await done(indexedDB.open("sluice"));
       const rows = await done(db.transaction("conversations").objectStore("conversations").getAll());
       db.close();
-      return rows.some(({ messages }) => messages.at(-1).status === "complete");
+      return rows.map(({ messages }) => messages.at(-1));
     });
-  for (let tries = 0; tries < 100; tries++) {
-    if (await isKept()) return;
+  const deadline = Date.now() + 60_000;
+  while (Date.now() < deadline) {
+    if ((await lastAnswers()).some((answer) => wanted(answer))) return;
     await page.waitForTimeout(50);
   }
-  assert.fail("the conversation was not kept within 5 s");
+  assert.fail("the conversation was not kept within 60 s");
 }
 
 /**
- * Asks the engine for a long answer, so that there is time to stop it: vLLM by not ending at its end token, the
- * fake engine, which would need no time at all, by a pause between its tokens.
+ * Asks the engine for a long answer, so that there is time to do something in its middle: vLLM by not ending at
+ * its end token, the fake engine, which would need no time at all, by a pause between its tokens.
  */
-export async function lengthen(page) {
+export async function lengthen(page, fields = { max_tokens: 1500 }) {
   await page.route("**/v1/chat/completions", async (route) => {
-    const body = {
-      ...route.request().postDataJSON(),
-      max_tokens: 1500,
-      ignore_eos: true,
-    };
-    const headers = {
-      ...route.request().headers(),
-      "x-fake-fault": "slow; event_s=0.02",
-    };
+    const body = { ...route.request().postDataJSON(), temperature: 0, ignore_eos: true, ...fields };
+    const headers = { ...route.request().headers(), "x-fake-fault": "slow; event_s=0.02" };
     await route.continue({ headers, postData: JSON.stringify(body) });
   });
+}
+
+/** The stream that answers the next question: its id, once it is known. */
+export async function nextStream(page) {
+  const response = await page.waitForResponse("**/v1/chat/completions");
+  return response.headers()["x-sluice-stream-id"];
+}
+
+/** The text of a stream as the gateway has kept it. */
+export async function keptText(page, baseUrl, streamId) {
+  const response = await page.request.get(`${baseUrl}/v1/streams/${streamId}`, { timeout: 120_000 });
+  assert.equal(response.status(), 200);
+  const events = (await response.text()).split("\n").filter((line) => line.startsWith("data: {"));
+  return events.map((line) => JSON.parse(line.slice(6)).choices[0]?.delta.content ?? "").join("");
+}
+
+/** A text without its white space and the marks that markdown takes out. */
+export function squeeze(text) {
+  return text.replace(/[\s*_`#>|-]+/g, "");
+}
+
+/** Whether a request tells the gateway to stop an answer. */
+export function isCancel(request) {
+  return request.method() === "DELETE" && new URL(request.url()).pathname.startsWith("/v1/streams/");
+}
+
+/** Opens the menu of a conversation and chooses from it. */
+export async function chooseInMenu(page, item, name) {
+  await item.hover();
+  await item.getByRole("button", { name: /What to do/ }).click();
+  await page.getByRole("menuitem", { name }).click();
 }
 
 /** Lets the next answers come from the test: `data` are the events' payloads. */

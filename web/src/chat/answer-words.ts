@@ -21,7 +21,7 @@ export interface Fact {
 const TRANSPORTS: Readonly<Record<TransportName, string>> = { sse: "SSE", datachannel: "Eloquent" };
 
 const TIERS: Readonly<Record<string, string>> = {
-  engine: "the worker's own cache",
+  engine: "the worker",
   memory: "memory",
   file: "disk",
   valkey: "Valkey",
@@ -80,9 +80,9 @@ function promptFact(promptTokens: number, cachedTokens: number | null): Fact {
 }
 
 function sourceFacts({ tiers, computed }: CacheSources): Fact[] {
-  const from = tiers.map(([tier, tokens]) => `${tokens} from ${TIERS[tier] ?? tier}`);
-  if (computed !== undefined) from.push(`${computed} computed`);
-  return from.length === 0 ? [] : [{ label: "Where the prompt's tokens came from", value: from.join(", ") }];
+  const from = tiers.map(([tier, tokens]) => `${TIERS[tier] ?? tier} ${tokens}`);
+  if (computed !== undefined) from.push(`computed ${computed}`);
+  return from.length === 0 ? [] : [{ label: "Prompt tokens from", value: from.join(", ") }];
 }
 
 /** How it came: by which transports, and how often a reader had to wait. */

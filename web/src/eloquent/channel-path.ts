@@ -18,6 +18,8 @@ export interface ChannelPathListener {
   /** Number of the last event that is known, whoever brought it. */
   last(): number;
   events(events: readonly NumberedEvent[]): void;
+  /** The stream is over; `last` was its last event. */
+  ended(last: number): void;
   /** The channel is silent or gone: the stream has to go on another way. */
   silent(): void;
 }
@@ -90,6 +92,11 @@ export class ChannelPath {
       },
       events: (events) => {
         this.#listener.events(events);
+      },
+      ended: (last) => {
+        this.#unfollow = undefined;
+        clearTimeout(this.#timer);
+        this.#listener.ended(last);
       },
       failed: () => {
         this.#unfollow = undefined;

@@ -20,7 +20,9 @@ export type ServerMessage =
       readonly type: "stream.following";
       readonly stream_id: string;
       readonly client_event_id?: string;
-      readonly handle?: number;
+      /** With "eloquent" the events come as packets, else as `stream.event`. */
+      readonly transport?: string;
+      readonly handle: number;
     }
   | { readonly type: "stream.event"; readonly stream_id: string; readonly number: number; readonly event: string }
   | { readonly type: "stream.fallback"; readonly stream_id: string; readonly reason: string }
@@ -43,22 +45,4 @@ const HEARD: ReadonlySet<unknown> = new Set<ServerMessage["type"]>([
 export function readMessage(text: string): ServerMessage | undefined {
   const value = JSON.parse(text) as { readonly type?: unknown } | null;
   return HEARD.has(value?.type) ? (value as ServerMessage) : undefined;
-}
-
-/** Every datagram is the stream's handle, two bytes big-endian, and one packet. */
-export function withHandle(handle: number, packet: Uint8Array): Uint8Array<ArrayBuffer> {
-  const message = new Uint8Array(packet.length + 2);
-  message[0] = handle >> 8;
-  message[1] = handle & 0xff;
-  message.set(packet, 2);
-  return message;
-}
-
-/** Takes handle and packet apart; undefined when there is nothing behind the handle. */
-export function splitHandle(
-  message: Uint8Array<ArrayBuffer>,
-): { readonly handle: number; readonly packet: Uint8Array<ArrayBuffer> } | undefined {
-  const [high, low] = message;
-  if (high === undefined || low === undefined || message.length < 3) return undefined;
-  return { handle: high * 256 + low, packet: message.subarray(2) };
 }

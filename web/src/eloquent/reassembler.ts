@@ -1,4 +1,4 @@
-import { decodeData, encodeAck, type Form, MAX_RANGES, type Record } from "./packets";
+import { type DataPacket, encodeAck, type Form, MAX_RANGES, type Record } from "./packets";
 import { expand, isFinal } from "./records";
 
 export interface ReassemblerSettings {
@@ -67,13 +67,8 @@ export class Reassembler {
     return this.#ackAt;
   }
 
-  /**
-   * Takes one packet and returns the events that it completes, in order.
-   *
-   * @throws PacketError when the packet is malformed; nothing has changed then.
-   */
-  receive(packet: Uint8Array, now: number): NumberedEvent[] {
-    const data = decodeData(packet);
+  /** Takes one packet, as `decodeData` gave it, and returns the events that it completes, in order. */
+  receive(data: DataPacket, now: number): NumberedEvent[] {
     if (data.stream !== this.stream) return [];
     this.#count(data.number, now);
     if (data.firstForm <= this.#forms.length) {

@@ -58,6 +58,10 @@ export class StreamReader {
           this.#take(events, "datachannel");
           this.#sse.stop();
         },
+        ended: (last) => {
+          if (this.#last >= last) this.#finish();
+          else this.#sse.start();
+        },
         silent: () => {
           if (!this.#ended) this.#sse.start();
         },
@@ -83,7 +87,8 @@ export class StreamReader {
         else await new Promise<void>((resolve) => (this.#wake = resolve));
       }
     } finally {
-      this.close();
+      // Whoever leaves the loop early has read enough.
+      if (!this.#ended) this.close();
     }
   }
 

@@ -91,7 +91,7 @@ function optionsOf(
     height: HEIGHT,
     legend: { show: false },
     cursor: { show: false },
-    padding: [8, 4, 0, 0],
+    padding: [8, 16, 0, 0],
     scales: {
       x: { time: false, range: [-SPAN_S, 0] },
       y: { range: (_, __, highest) => [0, Math.max(least, (highest || 0) * 1.1)] },
