@@ -48,8 +48,6 @@ class EloquentSender:
         """The stream's last record was pushed."""
         self._unread = True
         """The reader may have something."""
-        self._pacing = False
-        """The timer waits for the next packet's time, when everything new is taken at once."""
         self._bytes = 0
         """Sent since an acknowledgement was counted."""
         reader.listen(self._news)
@@ -79,7 +77,6 @@ class EloquentSender:
         elif packetizer.done:
             self._finish(None)
         elif (due := packetizer.next_time(now)) is not None:
-            self._pacing = packetizer.unacked_bytes > 0
             self._timer = self._loop.call_at(max(due, now + _QUEUE_WAIT) if queued else due, self.turn)
 
     def acknowledge(self, packet: bytes) -> None:
@@ -105,8 +102,14 @@ class EloquentSender:
 
     def _news(self) -> None:
         self._unread = True
-        if not (self._pacing and self._timer is not None):
+        ready = self._packetizer.ready_at
+        if self._closed or self._loop.time() >= ready:
             self.turn()
+        elif self._timer is None or self._timer.when() > ready:
+            # Everything new is taken at once, when the next packet may leave.
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(ready, self.turn)
 
     def _take(self, now: float) -> bool:
         """Push what the log has; False if that ended it all."""

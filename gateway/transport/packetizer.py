@@ -150,6 +150,11 @@ class Packetizer:
         return self._acked
 
     @property
+    def ready_at(self) -> float:
+        """No packet leaves before this time, whatever is pushed until then."""
+        return self._allowed
+
+    @property
     def unacked_bytes(self) -> int:
         """Encoded records that are kept for repetition."""
         return self._pending_bytes

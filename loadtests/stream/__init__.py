@@ -1,0 +1,1 @@
+"""The real gateway and a real browser over a lossy link between two network namespaces."""

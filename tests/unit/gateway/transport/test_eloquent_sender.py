@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from gateway.transport.counts import StreamCounts
+from gateway.transport.eloquent import DataPacket, decode
+from gateway.transport.eloquent_sender import EloquentSender
+
+
+class Timer:
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.cancelled = False
+
+    def when(self) -> float:
+        return self.at
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Loop:
+    """A loop whose time passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.plan: list[tuple[float, int, Timer, Callable[[], None]]] = []
+        self.count = 0
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, at: float, action: Callable[[], None]) -> Timer:
+        timer = Timer(at)
+        self.count += 1
+        heapq.heappush(self.plan, (at, self.count, timer, action))
+        return timer
+
+    def run(self, until: float) -> None:
+        while self.plan and self.plan[0][0] <= until:
+            at, _, timer, action = heapq.heappop(self.plan)
+            self.now = max(self.now, at)
+            if not timer.cancelled:
+                action()
+        self.now = until
+
+
+class Log:
+    """A reader of a log that a test writes."""
+
+    def __init__(self) -> None:
+        self.after = 0
+        self.at_end = False
+        self.events: list[bytes] = []
+        self.hear: Callable[[], None] = lambda: None
+
+    def listen(self, hear: Callable[[], None]) -> None:
+        self.hear = hear
+
+    def take(self) -> list[bytes]:
+        events, self.events = self.events, []
+        return events
+
+    def delivered(self, before: int, after: int, size: int) -> None:
+        self.after = after
+
+    def write(self, text: str) -> None:
+        self.events.append(b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % text.encode())
+        self.hear()
+
+
+class Path:
+    def __init__(self, loop: Loop) -> None:
+        self.queued = 0
+        self.sent: list[tuple[float, DataPacket]] = []
+        self.loop = loop
+
+    def send(self, packet: bytes) -> None:
+        data = decode(packet)
+        assert isinstance(data, DataPacket)
+        self.sent.append((self.loop.now, data))
+
+    send_reliable = send
+
+
+@pytest.fixture
+def rig() -> tuple[Loop, Log, Path]:
+    loop, log = Loop(), Log()
+    path = Path(loop)
+    sender = EloquentSender(1, cast(Any, log), path, cast(Any, loop), StreamCounts(), lambda reason: None)
+    sender.turn()
+    return loop, log, path
+
+
+def newest(packet: DataPacket) -> int:
+    first, records = packet.runs[-1]
+    return first + len(records) - 1
+
+
+def test_news_leaves_at_the_next_interval_not_with_the_next_repeat(rig: tuple[Loop, Log, Path]) -> None:
+    loop, log, path = rig
+    for n in range(50):
+        loop.run(n * 0.02)
+        log.write(f"w{n}")
+    loop.run(1.02)
+    news = [(at, newest(packet)) for at, packet in path.sent if packet.runs]
+    waits = []
+    for n in range(50):
+        left = next(at for at, number in news if number > n)
+        waits.append(left - n * 0.02)
+    assert max(waits) <= 0.041
+    assert len(path.sent) < 40
+
+
+def test_a_busy_path_gets_one_packet_with_all_when_it_is_free(rig: tuple[Loop, Log, Path]) -> None:
+    loop, log, path = rig
+    path.queued = 500
+    for n in range(10):
+        loop.run(n * 0.02)
+        log.write("w")
+    assert path.sent == []
+    path.queued = 0
+    loop.run(0.3)
+    assert newest(path.sent[0][1]) == 10
