@@ -2,10 +2,10 @@
 
     python -m loadtests.stream.emulator NAMESPACE_A NAMESPACE_B
 
-Needs root and /dev/net/tun, but no kernel module for traffic control. One TUN device is made in each namespace;
-this process holds both ends and passes the packets on when they are due. Commands come as JSON lines on standard
-input, `{"link": {...}, "seed": 1, "outages": [[3.0, 3.5]]}`; each starts the link's time anew and is answered
-with the counters of the time before. The end of standard input ends it.
+Needs root and /dev/net/tun, but no kernel module for traffic control. One TUN device is made in each
+namespace; this process holds both ends and passes the packets on when they are due. Commands come as JSON
+lines on standard input, `{"link": {...}, "seed": 1, "outages": [[3.0, 3.5]]}`; each starts the link's time
+anew and is answered with the counters of the time before. The end of standard input ends it.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Emulator:
         self._wires = dict(zip(self._ends, (down, up), strict=True))
 
     def counters(self) -> dict[str, float]:
-        """Packets and bytes sent and packets that arrived, per direction, since `reset`; the worst lateness in s."""
+        """Since `reset`: packets and bytes sent, packets that arrived, per direction; worst lateness, seconds."""
         return {"late": self._late} | {
             f"{way}_{name}": getattr(wire, name)
             for way, wire in zip(("down", "up"), self._wires.values(), strict=True)

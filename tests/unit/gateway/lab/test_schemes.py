@@ -75,8 +75,8 @@ def carried(lost: set[int], tokens: int = 60) -> list[float]:
 
 def test_tcp_repairs_one_lost_segment_by_the_acknowledgements_of_later_ones() -> None:
     waits = carried({20})
-    # the next segment leaves 50 ms later; when its acknowledgement comes the lost one is older than a round trip
-    # and the reordering window, and is sent again
+    # the next segment leaves 50 ms later; when its acknowledgement comes the lost one is older than a round
+    # trip and the reordering window, and is sent again
     assert waits[20] == pytest.approx(0.05 + 0.1 + 0.05)
     assert max(waits[:20] + waits[26:]) == pytest.approx(0.05)
 
