@@ -51,8 +51,16 @@ class ObjectTier:
         self._store = S3Store(
             parts.netloc,
             client_options=options,  # type: ignore[arg-type]
-            # The store's circuit breaker decides about trying again.
-            retry_config={"max_retries": 0, "retry_timeout": timedelta(0)},
+            # Stores answer 503 under load as a matter of course; more is for the circuit breaker to decide.
+            retry_config={
+                "max_retries": 2,
+                "retry_timeout": timedelta(seconds=settings.link.timeout_seconds),
+                "backoff": {
+                    "init_backoff": timedelta(milliseconds=20),
+                    "max_backoff": timedelta(milliseconds=200),
+                    "base": 3,
+                },
+            },
             **config,
         )
         self._loops = _Loops()
@@ -167,9 +175,12 @@ def _key(name: str) -> ChunkKey | None:
 def _fault(error: Exception) -> Fault:
     if isinstance(error, FileNotFoundError):
         return Fault.ABSENT
-    text = str(error).lower()
-    if isinstance(error, TimeoutError) or "timed out" in text or "timeout" in text:
+    if isinstance(error, TimeoutError):
         return Fault.TIMEOUT
     if isinstance(error, obstore.exceptions.PermissionDeniedError | obstore.exceptions.UnauthenticatedError):
         return Fault.GONE
-    return Fault.GONE if "connect" in text else Fault.IO
+    # The library has one class for all else, and its text goes on to print the retry settings.
+    text = str(error).partition("Debug source")[0].lower()
+    if "timed out" in text or "timeout" in text:
+        return Fault.TIMEOUT
+    return Fault.GONE if "error sending request" in text or "connect" in text else Fault.IO
