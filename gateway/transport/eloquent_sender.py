@@ -43,6 +43,8 @@ class EloquentSender:
         self._template = Template()
         self._packetizer = Packetizer(handle, self._template, loop.time(), after=reader.after)
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        """When the timer fires. uvloop's handles cannot always be asked."""
         self._closed = False
         self._final = False
         """The stream's last record was pushed."""
@@ -77,7 +79,7 @@ class EloquentSender:
         elif packetizer.done:
             self._finish(None)
         elif (due := packetizer.next_time(now)) is not None:
-            self._timer = self._loop.call_at(max(due, now + _QUEUE_WAIT) if queued else due, self.turn)
+            self._plan(max(due, now + _QUEUE_WAIT) if queued else due)
 
     def acknowledge(self, packet: bytes) -> None:
         """Take the peer's packet. Raises PacketError."""
@@ -105,11 +107,14 @@ class EloquentSender:
         ready = self._packetizer.ready_at
         if self._closed or self._loop.time() >= ready:
             self.turn()
-        elif self._timer is None or self._timer.when() > ready:
+        elif self._timer is None or self._due > ready:
             # Everything new is taken at once, when the next packet may leave.
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self._loop.call_at(ready, self.turn)
+            self._plan(ready)
+
+    def _plan(self, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._due = self._loop.call_at(due, self.turn), due
 
     def _take(self, now: float) -> bool:
         """Push what the log has; False if that ended it all."""

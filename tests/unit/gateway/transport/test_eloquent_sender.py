@@ -12,12 +12,10 @@ from gateway.transport.eloquent_sender import EloquentSender
 
 
 class Timer:
-    def __init__(self, at: float) -> None:
-        self.at = at
-        self.cancelled = False
+    """As little as uvloop's handles can."""
 
-    def when(self) -> float:
-        return self.at
+    def __init__(self) -> None:
+        self.cancelled = False
 
     def cancel(self) -> None:
         self.cancelled = True
@@ -35,7 +33,7 @@ class Loop:
         return self.now
 
     def call_at(self, at: float, action: Callable[[], None]) -> Timer:
-        timer = Timer(at)
+        timer = Timer()
         self.count += 1
         heapq.heappush(self.plan, (at, self.count, timer, action))
         return timer
