@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vllm.distributed.kv_transfer.kv_connector.v1.base import (
@@ -35,8 +36,9 @@ from engine_adapter.vllm.eligibility import engine_refusal
 from engine_adapter.vllm.namespace import Namespaces, engine_namespace
 from engine_adapter.vllm.options import read_options
 from engine_adapter.vllm.plan import StepPlan, StepReport, WorkerHello
+from engine_adapter.vllm.prometheus import ConnectorStats, PromMetrics
 from engine_adapter.vllm.scheduler_side import SchedulerSide
-from engine_adapter.vllm.stats import ConnectorStats, PromMetrics, Totals
+from engine_adapter.vllm.stats import Totals
 from engine_adapter.vllm.worker_side import WorkerSide
 
 if TYPE_CHECKING:
@@ -53,6 +55,32 @@ if TYPE_CHECKING:
 logger = logging.getLogger("vllm.sluice")
 
 _STATS_SECONDS = 0.25
+
+
+@dataclass
+class Orders(KVConnectorMetadata):  # type: ignore[misc]
+    """From the scheduler's half to the worker's, each step."""
+
+    plan: StepPlan
+
+
+@dataclass
+class Report(KVConnectorWorkerMetadata):  # type: ignore[misc]
+    """The way back."""
+
+    report: StepReport
+
+    def aggregate(self, other: KVConnectorWorkerMetadata) -> Report:
+        if not isinstance(other, Report):
+            raise TypeError(f"a report cannot take in a {type(other).__name__}")
+        return Report(self.report.merged(other.report))
+
+
+@dataclass
+class Hello(KVConnectorHandshakeMetadata):  # type: ignore[misc]
+    """From the worker's half to the scheduler's, once."""
+
+    hello: WorkerHello
 
 
 class SluiceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
@@ -82,7 +110,7 @@ class SluiceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
             self._worker.register(kv_caches)
 
     def get_handshake_metadata(self) -> KVConnectorHandshakeMetadata | None:
-        return self._worker.hello() if self._worker is not None else None
+        return Hello(self._worker.hello()) if self._worker is not None else None
 
     def bind_connector_metadata(self, connector_metadata: KVConnectorMetadata) -> None:
         super().bind_connector_metadata(connector_metadata)
@@ -109,28 +137,30 @@ class SluiceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
         return self._worker.take_failed_blocks() if self._worker is not None else set()
 
     def build_connector_worker_meta(self) -> KVConnectorWorkerMetadata | None:
-        return self._worker.take_report() if self._worker is not None else None
+        report = self._worker.take_report() if self._worker is not None else None
+        return Report(report) if report is not None else None
 
     # Beside the scheduler
 
     def set_xfer_handshake_metadata(self, metadata: dict[int, KVConnectorHandshakeMetadata]) -> None:
         """The worker has looked at its pages: open the store, or stay off."""
-        hello = metadata.get(0)
-        if not isinstance(hello, WorkerHello) or hello.layout is None:
-            self._say_off(hello.refusal if isinstance(hello, WorkerHello) else "the worker did not answer")
+        answer = metadata.get(0)
+        if not isinstance(answer, Hello) or answer.hello.layout is None:
+            self._say_off(answer.hello.refusal if isinstance(answer, Hello) else "the worker did not answer")
             return
+        layout = answer.hello.layout
         try:
             options = read_options(self._kv_transfer_config.kv_connector_extra_config)
-            store = Store(hello.layout, options.store)
+            store = Store(layout, options.store)
         except (ValueError, OSError) as error:
             self._say_off(str(error))
             return
-        namespaces = Namespaces(engine_namespace(self._config, hello.layout), store.open_namespace)
+        namespaces = Namespaces(engine_namespace(self._config, layout), store.open_namespace)
         events = self._config.kv_events_config
         self._scheduler = SchedulerSide(
             store,
             namespaces,
-            block_tokens=hello.layout.block_tokens,
+            block_tokens=layout.block_tokens,
             chunk_blocks=options.store.chunk_blocks,
             save_decoded=options.save_decoded,
             tell_events=events is not None and events.enable_kv_cache_events,
@@ -165,12 +195,12 @@ class SluiceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
             self._scheduler.allocated(request, table, num_external_tokens)
 
     def build_connector_meta(self, scheduler_output: SchedulerOutput) -> KVConnectorMetadata:
-        return self._scheduler.plan(scheduler_output) if self._scheduler is not None else StepPlan(0)
+        return Orders(self._scheduler.plan(scheduler_output) if self._scheduler is not None else StepPlan(0))
 
     def update_connector_output(self, connector_output: KVConnectorOutput) -> None:
-        report = connector_output.kv_connector_worker_meta
-        if self._scheduler is not None and isinstance(report, StepReport):
-            self._scheduler.reported(report, connector_output.invalid_block_ids)
+        answer = connector_output.kv_connector_worker_meta
+        if self._scheduler is not None and isinstance(answer, Report):
+            self._scheduler.reported(answer.report, connector_output.invalid_block_ids)
 
     def request_finished(self, request: Request, block_ids: list[int]) -> tuple[bool, dict[str, Any] | None]:
         """Blocks are never held back: what was to be copied out of them has been by now."""
@@ -227,8 +257,8 @@ class SluiceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
     def _plan(self) -> StepPlan | None:
         if not self.has_connector_metadata():
             return None
-        plan = self._get_connector_metadata()
-        return plan if isinstance(plan, StepPlan) and plan.step else None
+        orders = self._get_connector_metadata()
+        return orders.plan if isinstance(orders, Orders) and orders.plan.step else None
 
     def _say_off(self, reason: str) -> None:
         logger.warning("%soff: %s", STATUS, reason)

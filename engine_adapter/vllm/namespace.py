@@ -64,9 +64,10 @@ class Namespaces:
             digest = self._digests[known] = self._opened(namespace)
         return digest
 
-    def digests(self) -> set[bytes]:
-        """Those of all requests so far."""
-        return set(self._digests.values())
+    def part(self) -> None:
+        """From here on share nothing with anybody, nor with what this engine has saved so far."""
+        self.engine = replace(self.engine, weights=_private("its caches were reset while it ran"))
+        self._digests.clear()
 
     def _adapter(self, directory: Path) -> str | None:
         try:

@@ -1,17 +1,12 @@
 """What the two halves of the connector tell each other, once per engine step.
 
-Plain values: with a process of its own for the worker, vLLM pickles them there and back.
+Plain values, which `connector` wraps for the way: with a process of its own for the worker, vLLM pickles
+them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-
-from vllm.distributed.kv_transfer.kv_connector.v1.base import (
-    KVConnectorHandshakeMetadata,
-    KVConnectorMetadata,
-    KVConnectorWorkerMetadata,
-)
 
 from cache.arena import SlotRef
 from cache.layout import KVLayout
@@ -26,8 +21,8 @@ class Transfer:
     first: int = 0
 
 
-@dataclass
-class StepPlan(KVConnectorMetadata):  # type: ignore[misc]
+@dataclass(slots=True)
+class StepPlan:
     """The scheduler's orders for one step."""
 
     step: int
@@ -37,8 +32,8 @@ class StepPlan(KVConnectorMetadata):  # type: ignore[misc]
     saves: list[Transfer] = field(default_factory=list)
 
 
-@dataclass
-class StepReport(KVConnectorWorkerMetadata):  # type: ignore[misc]
+@dataclass(slots=True)
+class StepReport:
     """What became of the plans of some steps."""
 
     steps: list[int]
@@ -52,10 +47,8 @@ class StepReport(KVConnectorWorkerMetadata):  # type: ignore[misc]
     saved_bytes: int = 0
     failed_blocks: int = 0
 
-    def aggregate(self, other: KVConnectorWorkerMetadata) -> StepReport:
+    def merged(self, other: StepReport) -> StepReport:
         """The reports of several steps, or workers, as one."""
-        if not isinstance(other, StepReport):
-            raise TypeError(f"a StepReport cannot take in a {type(other).__name__}")
         unsaved = {step: list(positions) for step, positions in self.unsaved.items()}
         for step, positions in other.unsaved.items():
             unsaved[step] = sorted({*unsaved.get(step, ()), *positions})
@@ -71,8 +64,8 @@ class StepReport(KVConnectorWorkerMetadata):  # type: ignore[misc]
         )
 
 
-@dataclass
-class WorkerHello(KVConnectorHandshakeMetadata):  # type: ignore[misc]
+@dataclass(frozen=True, slots=True)
+class WorkerHello:
     """What the worker found when the engine handed it the KV cache: a layout, or why there is none."""
 
     layout: KVLayout | None

@@ -235,12 +235,15 @@ class SchedulerSide:
         return tracked.sources
 
     def reset(self) -> bool:
-        """Forget everything that this engine may have stored, in all tiers: its weights were replaced."""
+        """The engine was told to forget cached KV, as after a change of its weights while it runs.
+
+        What is in the store is still right for the weights on disk, but nothing tells whether those are the
+        engine's: from here on it uses a namespace of its own, and running requests none.
+        """
         for tracked in self._tracked.values():
             self._let_go(tracked)
-            tracked.considered = 0
-        for digest in self._namespaces.digests():
-            self.store.clear_namespace(digest)
+        self._tracked.clear()
+        self._namespaces.part()
         return True
 
     def take_events(self) -> Iterator[KVCacheEvent]:

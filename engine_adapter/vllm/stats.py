@@ -1,23 +1,13 @@
-"""Counting what the KV layer does, and the way of the numbers to the worker's /metrics.
-
-vLLM asks the connector for statistics after each step, carries them to the process that serves HTTP (which
-may be another) and there hands them to `PromMetrics`. What travels is always the sum since the start, so a
-report may get lost; the receiving end adds the difference.
-"""
+"""What the KV layer counts, as metric families and their samples."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from vllm.distributed.kv_transfer.kv_connector.v1.metrics import KVConnectorPromMetrics, KVConnectorStats
+from typing import NamedTuple
 
 from cache.counters import StoreStats
 from engine_adapter.vllm.plan import StepReport
-
-if TYPE_CHECKING:
-    from vllm.config import VllmConfig
 
 PREFIX = "sluice_kv_"
 
@@ -47,6 +37,11 @@ FAMILIES: dict[str, Family] = {
     "lookup_chunks": Family("counter", "Chunks these asked for."),
     "expired_borrows": Family("counter", "Leases and reservations that their deadline ended.", ("what",)),
     "quota_refusals": Family("counter", "Chunks not saved because the tenant's quota was used up."),
+    "load_decisions": Family("counter", "Whether to load from slower tiers.", ("decision",)),
+    "load_expected_seconds": Family("counter", "What loads that were measured afterwards should have taken."),
+    "load_actual_seconds": Family("counter", "What they took."),
+    "load_error_seconds": Family("counter", "Sum of the differences."),
+    "load_regretted": Family("counter", "Loads that took longer than computing would have."),
     "leases": Family("gauge", "Leases that are held now."),
     "held_chunks": Family("gauge", "Chunks that cannot be evicted now because somebody uses them."),
     "pinned_chunks": Family("gauge", "Chunks that somebody pinned."),
@@ -127,6 +122,14 @@ def samples(totals: Totals, store: StoreStats | None) -> Iterator[Sample]:
     yield "expired_borrows", ("lease",), store.counters.expired_leases
     yield "expired_borrows", ("reservation",), store.counters.expired_reservations
     yield "quota_refusals", (), store.counters.quota_refusals
+    economy = store.economy
+    yield "load_decisions", ("load",), economy.loads
+    yield "load_decisions", ("compute",), economy.refusals
+    yield "load_decisions", ("explore",), economy.explored
+    yield "load_expected_seconds", (), economy.expected_seconds
+    yield "load_actual_seconds", (), economy.actual_seconds
+    yield "load_error_seconds", (), economy.error_seconds
+    yield "load_regretted", (), economy.regretted
     yield "leases", (), store.leases
     yield "held_chunks", (), store.held_chunks
     yield "pinned_chunks", (), store.pinned_chunks
@@ -154,62 +157,3 @@ def samples(totals: Totals, store: StoreStats | None) -> Iterator[Sample]:
             yield "tier_capacity_bytes", (name,), tier.capacity_bytes
         yield "tier_queued", (name,), tier.queued
         yield "tier_available", (name,), float(tier.available)
-
-
-class ConnectorStats(KVConnectorStats):  # type: ignore[misc]
-    """`data["samples"]`: what `samples` yields, as lists that any serializer takes."""
-
-    @classmethod
-    def of(cls, totals: Totals, store: StoreStats | None) -> ConnectorStats:
-        return cls(
-            {"samples": [[name, list(labels), value] for name, labels, value in samples(totals, store)]}
-        )
-
-    def aggregate(self, other: KVConnectorStats) -> ConnectorStats:
-        """The later of two: both are sums since the start."""
-        return ConnectorStats(other.data or self.data)
-
-    def reduce(self) -> dict[str, int | float]:
-        """For vLLM's own log line."""
-        shown = {"prompt_tokens", "transfer_bytes", "failed_blocks", "damaged_slots"}
-        return {
-            "_".join([name, *labels]): value for name, labels, value in self.data["samples"] if name in shown
-        }
-
-    def is_empty(self) -> bool:
-        return not self.data.get("samples")
-
-    def reset(self) -> None:
-        self.data.clear()
-
-
-class PromMetrics(KVConnectorPromMetrics):  # type: ignore[misc]
-    """Lives in the process that serves /metrics."""
-
-    def __init__(
-        self,
-        vllm_config: VllmConfig,
-        metric_types: dict[type, type],
-        labelnames: list[str],
-        per_engine_labelvalues: dict[int, list[object]],
-    ) -> None:
-        super().__init__(vllm_config, metric_types, labelnames, per_engine_labelvalues)
-        self._seen: dict[tuple[int, str, tuple[str, ...]], float] = {}
-        self._metrics: dict[str, Any] = {}
-        for name, family in FAMILIES.items():
-            make = self._gauge_cls if family.kind == "gauge" else self._counter_cls
-            self._metrics[name] = make(
-                name=PREFIX + name, documentation=family.help, labelnames=[*labelnames, *family.labels]
-            )
-
-    def observe(self, transfer_stats_data: dict[str, Any], engine_idx: int = 0) -> None:
-        """Show the newest sums of an engine."""
-        engine = self.per_engine_labelvalues[engine_idx]
-        for name, labels, value in transfer_stats_data.get("samples", ()):
-            metric = self._metrics[name].labels(*engine, *labels)
-            if FAMILIES[name].kind == "gauge":
-                metric.set(value)
-                continue
-            known = (engine_idx, name, tuple(labels))
-            metric.inc(max(0.0, value - self._seen.get(known, 0.0)))
-            self._seen[known] = value

@@ -8,6 +8,7 @@ any moment, and its own prefix cache forgotten now and then, so that most prefix
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -81,19 +82,21 @@ def stress(
     source = random.Random(seed)
     order = [name for _ in range(rounds) for name in source.sample(sorted(work.prompts), len(work.prompts))]
     outcome = Outcome()
+    numbers = itertools.count()
     running: dict[str, str] = {}
     doomed: dict[str, int] = {}
     preempted: Counter[str] = Counter()
     while order or running:
         while order and len(running) < at_once:
             name = order.pop()
-            request_id = f"{name}-{len(order)}"
+            request_id = f"{name}-{next(numbers)}"
             engine.add(request_id, work.prompts[name], work.answer_tokens)
             running[request_id] = name
             if source.random() < abort_share:
                 doomed[request_id] = outcome.steps + source.randrange(0, 12)
         for request_id in [r for r, step in doomed.items() if step <= outcome.steps and r in running]:
             engine.abort(request_id)
+            del doomed[request_id]
             order.insert(0, running.pop(request_id))
             outcome.aborted += 1
         if source.random() < reset_share:
