@@ -15,6 +15,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
@@ -58,6 +59,10 @@ _RELOAD_SECONDS = 1.0
 """Between two looks at the settings file."""
 _SHUTDOWN_MARGIN = 2.0
 """Seconds for connections to close after the drain."""
+
+
+if TYPE_CHECKING:
+    from gateway.transport.valkey_store import ValkeyStore
 
 
 class StartupError(Exception):
@@ -114,6 +119,17 @@ def _traces(settings: Settings) -> Traces | None:
         raise StartupError(str(error)) from error
 
 
+def _store(settings: Settings) -> ValkeyStore | None:
+    """Where streams are kept beside this process; it is told of them once the loop runs."""
+    if not settings.streams.valkey_url:
+        return None
+    try:
+        from gateway.transport.valkey_store import ValkeyStore
+    except ImportError as error:
+        raise StartupError("streams.valkey_url needs the client: pip install 'sluice[valkey]'") from error
+    return ValkeyStore(settings.streams)
+
+
 def _observers(requests: AccessLog | None, traces: Traces | None) -> Observers:
     if traces is None:
         return Observers() if requests is None else Observers(requests.write, requests.wants)
@@ -157,9 +173,12 @@ async def _serve(
     traces = _traces(settings)
     observers = _observers(requests, traces)
     relay = Relay(settings.relay, fleet, router, breakers, accounting, keys, observers)
-    streams = Streams(settings.streams, relay, siblings.number)
+    store = _store(settings)
+    streams = Streams(settings.streams, relay, siblings.number, store)
+    if store is not None:
+        store.attach(streams)
     relay.open_logged = streams.open
-    library = Library(streams, siblings)
+    library = Library(streams, siblings, store)
     calls = open_calls(settings.realtime, relay, library)
     context = GatewayContext(
         membership=membership,
@@ -222,7 +241,7 @@ async def _serve(
         stack.push_async_callback(calls.close)
         await stack.enter_async_context(_serving_siblings(siblings, server))
         background = [numbers.run(), _close_idle(server, relay), streams.run(), calls.run()]
-        background += [o.run() for o in (requests, traces) if o is not None]
+        background += [o.run() for o in (requests, traces, store) if o is not None]
         if keep_fleet_file is not None:
             background.append(_keep(keep_fleet_file))
         if keys is not None:

@@ -59,12 +59,13 @@ class Arrivals:
     async def next(self, seconds: float) -> list[bytes]:
         """Events as soon as there are any; empty after so many seconds, or if the stream has ended."""
         reader = self._reader
-        if reader.at_end and reader.status == "running":
-            self._news.clear()
-            try:
-                await asyncio.wait_for(self._news.wait(), seconds)
-            except TimeoutError:
-                return []
+        try:
+            async with asyncio.timeout(seconds):
+                while reader.at_end and reader.status == "running":
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            return []
         return reader.take()
 
 

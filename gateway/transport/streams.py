@@ -114,7 +114,17 @@ class Streams:
         if stream.exchange is not None:
             stream.exchange.cancel(StreamCancelled("The stream was cancelled."), "cancelled")
 
+    def cancel_by_id(self, stream_id: str) -> None:
+        """As `cancel`, by the word of another gateway, which has checked whose stream it is."""
+        if (stream := self._streams.get(stream_id)) is not None:
+            self.cancel(stream)
+
     # reading
+
+    def is_read_elsewhere(self, stream_id: str) -> None:
+        """Another gateway has a reader of it, through the shared store."""
+        if (stream := self._streams.get(stream_id)) is not None:
+            stream.idle_since = self._relay.now()
 
     def reader_came(self, stream: Stream, path: Path, after: int) -> None:
         stream.readers += 1

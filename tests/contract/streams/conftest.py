@@ -33,7 +33,7 @@ from gateway.routing.router import Router
 from gateway.telemetry.metrics import Exposition
 from gateway.telemetry.snapshot import Sources, take
 from gateway.transport.calls import Calls, open_calls
-from gateway.transport.library import Library, Store
+from gateway.transport.library import Library
 from gateway.transport.settings import RealtimeSettings, StreamSettings
 from gateway.transport.siblings import Siblings
 from gateway.transport.streams import Streams
@@ -181,8 +181,8 @@ async def open_house(tmp_path: Path) -> AsyncIterator[OpenHouse]:
             relay: RelaySettings | None = None,
             realtime: RealtimeSettings | None = None,
             keys: tuple[str, ...] = (),
-            store: Callable[[Streams], Store] | None = None,
-            mirror: Any = None,
+            store: Any = None,
+            keyring: House | None = None,
         ) -> House:
             return await stack.enter_async_context(
                 _house(
@@ -192,8 +192,8 @@ async def open_house(tmp_path: Path) -> AsyncIterator[OpenHouse]:
                     relay or RelaySettings(),
                     realtime or RealtimeSettings(),
                     keys,
-                    mirror,
                     store,
+                    keyring,
                 )
             )
 
@@ -208,11 +208,11 @@ async def _house(
     relay_settings: RelaySettings,
     realtime: RealtimeSettings,
     names: tuple[str, ...],
-    mirror: Any,
-    store: Callable[[Streams], Store] | None,
+    store: Any,
+    same_keys: House | None,
 ) -> AsyncIterator[House]:
-    secrets: dict[str, str] = {}
-    ring = None
+    secrets: dict[str, str] = {} if same_keys is None else same_keys.secrets
+    ring = None if same_keys is None else same_keys.context.keyring
     if names:
         for name in names:
             secrets[name], record = new_key(name)
@@ -231,14 +231,16 @@ async def _house(
         ring,
         Observers(record=records.append),
     )
-    streams = Streams(stream_settings, relay, mirror=mirror)
+    streams = Streams(stream_settings, relay, mirror=store)
+    if store is not None:
+        store.attach(streams)
     relay.open_logged = streams.open
     relay.start()
     infos = [WorkerInfo(f"w{n}", worker.url) for n, worker in enumerate(workers)]
     membership = Membership(fleet, folder / "overrides.json", workers=infos)
     for worker in fleet:
         worker.health, worker.models = "ready", ("fake",)
-    library = Library(streams, Siblings(None, 0, 1), store(streams) if store is not None else None)
+    library = Library(streams, Siblings(None, 0, 1), store)
     calls = open_calls(realtime, relay, library)
     context = GatewayContext(
         membership,
