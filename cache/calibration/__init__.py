@@ -1,1 +1,1 @@
-"""What codecs know about a model before they see its KV: statistics of calibration texts, fitted to tables."""
+"""What codecs know about a model before they see its KV: statistics of texts, fitted to tables."""

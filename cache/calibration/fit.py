@@ -8,6 +8,7 @@ are U' F^(1/2) (x - mean), rows come back by F^(-1/2) U. `cachegen`: coefficient
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +21,19 @@ from kernels import dispatch
 
 WEIR_STEPS: Mapping[str, float] = {"high": 0.35, "balanced": 0.6, "small": 1.0}
 """Level -> step, in units in which the mean sensitivity of a channel is 1."""
-CACHEGEN_WIDTHS: Mapping[str, float] = {"high": 0.5, "balanced": 1.0, "small": 1.5}
-"""Level -> factor on the bin widths 0.5, 1 and 1.5 of early, middle and late layers."""
+CACHEGEN_WIDTHS: Mapping[str, float] = {"high": 0.6, "balanced": 1.2, "small": 1.6}
+"""Level -> factor on the bin widths of early, middle and late layers."""
+
+Scope = Literal["layer", "tensor", "head"]
+"""What is decorrelated together: keys and values of a layer, all heads of each, or each head of each. A
+narrower scope needs smaller tables and less arithmetic."""
+Sensitivity = Literal["fisher", "diagonal", "none"]
 
 REGULARISATION = 0.3
 """Share of the mean sensitivity that is added to every direction: gradients of some texts do not tell all."""
 ROUNDING = 0.4
+BINS = (0.5, 1.0, 1.5)
+"""Bin widths of early, middle and late layers (CacheGen, appendix)."""
 GROUP = 10
 TABLES = 48
 _RARE = 0.002
@@ -41,16 +49,28 @@ def fit_weir(
     inverse_frequencies: F64,
     steps: Mapping[str, float] = WEIR_STEPS,
     regularisation: float = REGULARISATION,
+    scope: Scope = "layer",
+    sensitivity: Sensitivity = "fisher",
+    rounding: float = ROUNDING,
+    tables: int = TABLES,
 ) -> Tables:
-    """Tables of `weir`."""
-    sensitivities = [layer.sensitivity for layer in statistics]
+    """Tables of `weir`. The defaults are the codec; other choices serve to measure what each part earns."""
+    mask = _mask(heads, dim, scope)
+    sensitivities = [_weighed(layer.sensitivity, sensitivity) * mask for layer in statistics]
     unit = np.sqrt(np.mean([np.trace(f) / len(f) for f in sensitivities]))
     layers = [
-        rounded(_transform(layer, f / unit**2, regularisation, min(steps.values())))
+        rounded(_transform(layer, mask, f / unit**2, regularisation, min(steps.values())))
         for layer, f in zip(statistics, sensitivities, strict=True)
     ]
     levels = {
-        name: _level(layers, statistics, np.full((len(layers), 2), step, np.float32), ROUNDING, group=None)
+        name: _level(
+            layers,
+            statistics,
+            np.full((len(layers), 2), step, np.float32),
+            rounding,
+            group=None,
+            tables=tables,
+        )
         for name, step in steps.items()
     }
     layers = _without_unused(layers, levels)
@@ -65,6 +85,9 @@ def fit_cachegen(
     dim: int,
     inverse_frequencies: F64,
     widths: Mapping[str, float] = CACHEGEN_WIDTHS,
+    by_depth: tuple[float, float, float] = BINS,
+    group: int | None = GROUP,
+    tables: int = TABLES,
 ) -> Tables:
     """Tables of `cachegen`: widths are in units of the root mean square of a layer's keys, or values."""
     layers, spread = [], np.empty((len(statistics), 2), np.float32)
@@ -76,21 +99,36 @@ def fit_cachegen(
             rounded(LayerTables(layer.mean.astype(np.float32), layer.first.astype(np.float32), ones, ones))
         )
     third = np.arange(len(layers)) * 3 // len(layers)
-    bins = np.array([0.5, 1.0, 1.5])[third][:, None] * np.maximum(spread, 1e-20)
+    bins = np.array(by_depth)[third][:, None] * np.maximum(spread, 1e-20)
     levels = {
-        name: _level(layers, statistics, (bins * width).astype(np.float32), 0.5, group=GROUP)
+        name: _level(layers, statistics, (bins * width).astype(np.float32), 0.5, group=group, tables=tables)
         for name, width in widths.items()
     }
-    return Tables("cachegen", weights, heads, dim, inverse_frequencies, GROUP, tuple(layers), levels)
+    return Tables("cachegen", weights, heads, dim, inverse_frequencies, group or 1, tuple(layers), levels)
 
 
-def _transform(layer: LayerStatistics, sensitivity: F64, regularisation: float, step: float) -> LayerTables:
+def _mask(heads: int, dim: int, scope: Scope) -> F64:
+    """[N, N]: 1 where two channels may be mixed."""
+    size = {"layer": 2 * heads * dim, "tensor": heads * dim, "head": dim}[scope]
+    mask: F64 = np.kron(np.eye(2 * heads * dim // size), np.ones((size, size)))
+    return mask
+
+
+def _weighed(sensitivity: F64, kind: Sensitivity) -> F64:
+    if kind == "none":
+        return np.eye(len(sensitivity))
+    return np.diag(np.diag(sensitivity)) if kind == "diagonal" else sensitivity
+
+
+def _transform(
+    layer: LayerStatistics, mask: F64, sensitivity: F64, regularisation: float, step: float
+) -> LayerTables:
     channels = layer.channels
     weight = sensitivity + regularisation * np.trace(sensitivity) / channels * np.eye(channels)
     values, vectors = np.linalg.eigh(weight)
     root = (vectors * np.sqrt(values)) @ vectors.T
     unroot = (vectors / np.sqrt(values)) @ vectors.T
-    power, turn = np.linalg.eigh(root @ layer.covariance @ root)
+    power, turn = np.linalg.eigh(root @ (layer.covariance * mask) @ root)
     # A coefficient whose deviation is a seventh of the finest step is next to never non-zero.
     kept = max(1, int((np.sqrt(np.maximum(power, 0)) > step / 7).sum()))
     turn = turn[:, ::-1][:, :kept]
@@ -109,6 +147,7 @@ def _level(
     rounding: float,
     *,
     group: int | None,
+    tables: int,
 ) -> LevelTables:
     counts, delta, active = [], [], []
     sums = np.zeros((2, 2))
@@ -141,11 +180,11 @@ def _level(
         counts.append(plain[:used])
         delta.append(pays[:used])
         active.append(used)
-    tables, chosen = cluster(np.concatenate(counts), TABLES)
+    frequencies, chosen = cluster(np.concatenate(counts), tables)
     ends = np.cumsum(active)[:-1]
     one, more = (float(total / max(number, 1)) for total, number in sums)
     return LevelTables(
-        steps, rounding, (one, more), tuple(active), tuple(np.split(chosen, ends)), tuple(delta), tables
+        steps, rounding, (one, more), tuple(active), tuple(np.split(chosen, ends)), tuple(delta), frequencies
     )
 
 

@@ -1,4 +1,4 @@
-"""What calibration gathers about the rows of a layer: moments, sensitivity, and a sample to count symbols on."""
+"""What calibration gathers about the rows of a layer: moments, sensitivity, and a sample of them."""
 
 from __future__ import annotations
 

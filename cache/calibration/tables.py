@@ -1,12 +1,13 @@
 """Tables of a calibrated codec for one model, and the file they travel in.
 
-The file is canonical CBOR; its blake3 digest names it, in the configuration of every payload that was made
-with it. Matrices are int8 with a scale per row: they are transforms, and what their rounding costs is part of
-every measured quality.
+The file is canonical CBOR through zlib; its blake3 digest names it, in the configuration of every payload
+that was made with it. Matrices are int8 with a scale per row: what their rounding costs is part of every
+measured quality.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,8 @@ from cache.layout import KVLayout
 
 F32 = npt.NDArray[np.float32]
 MAGIC = "sluice.codec-tables.1"
+MAX_BYTES = 1 << 30
+"""Unpacked."""
 
 
 class BadTables(ValueError):
@@ -45,7 +48,7 @@ class LevelTables:
     """How coefficients are quantised and coded at one quality."""
 
     steps: F32
-    """[layers, 2]: step for coefficients of keys and of values; both the same where they share a transform."""
+    """[layers, 2]: step for coefficients of keys and of values; the same where they share a transform."""
     rounding: float
     """Added before cutting to an integer: 0.5 is nearest, less widens the zero bin."""
     centres: tuple[float, float]
@@ -118,16 +121,13 @@ class Tables:
                 for name, level in self.levels.items()
             },
         }
-        made: bytes = cbor2.dumps(record, canonical=True)
-        return made
+        return zlib.compress(cbor2.dumps(record, canonical=True), 9)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Tables:
         """Inverse of `to_bytes`; raises BadTables."""
         try:
-            record = cbor2.loads(data)
-            if record["magic"] != MAGIC:
-                raise BadTables(f"tables of an unknown kind: {record['magic']!r}")
+            record = _record(data)
             levels = {str(name): _level(level) for name, level in record["levels"].items()}
             made = cls(
                 kind=str(record["kind"]),
@@ -150,7 +150,7 @@ class Tables:
             _verify(made)
         except BadTables:
             raise
-        except (cbor2.CBORDecodeError, KeyError, TypeError, ValueError, IndexError) as error:
+        except (zlib.error, cbor2.CBORDecodeError, KeyError, TypeError, ValueError, IndexError) as error:
             raise BadTables(f"these bytes are no codec tables: {error!r}") from error
         return made
 
@@ -161,7 +161,7 @@ def fingerprint(data: bytes) -> bytes:
 
 
 def rounded(layer: LayerTables) -> LayerTables:
-    """The layer as it will be read back from a file: what statistics of coefficients have to be taken with."""
+    """The layer as it will be read back from a file: what coefficients have to be counted with."""
     forward, inverse = (_widen(*_narrow(matrix)) for matrix in (layer.forward, layer.inverse))
     return LayerTables(
         layer.mean.astype(np.float16).astype(np.float32),
@@ -169,6 +169,16 @@ def rounded(layer: LayerTables) -> LayerTables:
         forward,
         inverse,
     )
+
+
+def _record(data: bytes) -> Any:
+    inflate = zlib.decompressobj()
+    record = cbor2.loads(inflate.decompress(data, MAX_BYTES))
+    if inflate.unconsumed_tail or not inflate.eof:
+        raise BadTables(f"cut, or of more than {MAX_BYTES} bytes")
+    if record["magic"] != MAGIC:
+        raise BadTables(f"tables of an unknown kind: {record['magic']!r}")
+    return record
 
 
 def _level(record: Mapping[str, Any]) -> LevelTables:

@@ -9,10 +9,10 @@
 
 The payload notes the position of its first token, so that decoding needs nothing but the payload.
 
-`cachegen` follows the paper (2310.07240): channels quantised by bins whose width grows with depth, a table per
-(layer, channel) profiled once per model, anchors every ten tokens. Tables of alike channels are merged, and
-anchors use the bin of their layer instead of 8 bits: in whole numbers a difference is exact, so a finer anchor
-would only cost bits.
+`cachegen` follows the paper (2310.07240): channels quantised by bins whose width grows with depth, a table
+per (layer, channel) profiled once per model, anchors every ten tokens. Tables of alike channels are merged,
+and anchors use the bin of their layer instead of 8 bits: in whole numbers a difference is exact, so a finer
+anchor would only cost bits.
 
 `weir` is ours: keys without RoPE and values of a layer go through one linear map that weighs every direction
 by what an error in it does to the model's output (Fisher information) and then decorrelates. One step for all

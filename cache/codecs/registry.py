@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from cache.calibration.library import Library
 from cache.codecs.codec import Codec, UnknownCodec
 
 _MAKERS: Mapping[str, str] = MappingProxyType(
@@ -24,13 +25,19 @@ _MAKERS: Mapping[str, str] = MappingProxyType(
 """Name -> `module:callable`; the callable takes the configuration as keyword arguments."""
 
 
+CALIBRATED = ("cachegen", "weir")
+"""Codecs that need the tables of a model."""
+
+
 def names() -> tuple[str, ...]:
     """All registered names."""
     return tuple(_MAKERS)
 
 
-def make(name: str, config: Mapping[str, Any] | None = None) -> Codec:
+def make(name: str, config: Mapping[str, Any] | None = None, *, library: Library | None = None) -> Codec:
     """The codec of a name with a configuration, which may come from a frame that somebody else wrote.
+
+    Calibrated codecs look for their tables in `library`; by default in what ships and in this user's folder.
 
     Raises UnknownCodec for a name or a configuration that does not exist, and its child MissingTables if the
     tables that the configuration names are not at hand.
@@ -41,7 +48,10 @@ def make(name: str, config: Mapping[str, Any] | None = None) -> Codec:
         raise UnknownCodec(f"codec {name!r} does not exist; known are {', '.join(_MAKERS)}") from None
     create = getattr(importlib.import_module(module), maker)
     try:
-        codec: Codec = create(**dict(config or {}))
+        options: dict[str, Any] = dict(config or {})
+        if name in CALIBRATED:
+            options["library"] = library
+        codec: Codec = create(**options)
     except UnknownCodec:
         raise
     except (TypeError, ValueError) as error:

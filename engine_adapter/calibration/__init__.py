@@ -1,1 +1,1 @@
-"""Runs a model to fit the tables of KV codecs, and to measure what a codec does to its answers. Needs torch."""
+"""Runs a model to fit the tables of KV codecs, and to measure what codecs do to its answers; needs torch."""

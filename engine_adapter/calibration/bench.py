@@ -164,7 +164,8 @@ def _verified(model: Llama, context: Context, kv: list[LayerCache], end: int, dr
 def table(rows: Sequence[Measured]) -> str:
     """Markdown, one row per codec."""
     lines = [
-        "| codec | bits/element | with frame | x smaller than 8 bits | KL (nats) | dNLL | top-1 | task accuracy (full KV) |",
+        "| codec | bits/element | with frame | x smaller than 8 bits | KL (nats) | dNLL | top-1 "
+        "| task accuracy (full KV), lost and won |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -175,7 +176,8 @@ def table(rows: Sequence[Measured]) -> str:
         )
         lines.append(
             f"| {row.codec} | {row.bits_per_element:.3f} | {row.framed_bits_per_element:.3f} "
-            f"| {row.times_smaller:.2f} | {row.kl:.5f} | {row.nll_difference:+.4f} | {row.top1:.2%} | {accuracy} |"
+            f"| {row.times_smaller:.2f} | {row.kl:.5f} | {row.nll_difference:+.4f} | {row.top1:.2%} "
+            f"| {accuracy} |"
         )
     return "\n".join(lines)
 

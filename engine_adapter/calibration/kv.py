@@ -44,8 +44,8 @@ def exact_kv(model: Llama, tokens: Sequence[int]) -> list[LayerCache]:
 def rows_of(keys: Tensor, values: Tensor, turns: tuple[Tensor, Tensor] | None) -> npt.NDArray[np.float32]:
     """`[..., heads, tokens, dim]` keys and values as rows `[..., tokens, 2 * heads * dim]`.
 
-    `turns` are the cosines and sines `[tokens, dim]` of the positions, to undo RoPE; it is linear, so gradients
-    of rows are made the same way.
+    `turns` are the cosines and sines `[tokens, dim]` of the positions, to undo RoPE; it is linear, so
+    gradients of rows are made the same way.
     """
     if turns is not None:
         cosine, sine = turns

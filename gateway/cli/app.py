@@ -16,6 +16,7 @@ COMMANDS: dict[str, str] = {
     "install-engine": "gateway.cli.install_engine",
     "key": "gateway.access.cli",
     "settings": "gateway.cli.settings",
+    "codec": "gateway.cli.codec",
     "demo": "engine_adapter.demo.cli",
     "lab": "gateway.cli.lab",
     "version": "gateway.cli.version",
