@@ -46,6 +46,7 @@ from gateway.telemetry.processes import ProcessFiles
 from gateway.telemetry.snapshot import Sources, take
 from gateway.telemetry.traces import Traces, TracingUnavailableError
 from gateway.transport.calls import open_calls
+from gateway.transport.counts import StreamSources
 from gateway.transport.library import Library
 from gateway.transport.siblings import Siblings
 from gateway.transport.streams import Streams
@@ -180,6 +181,7 @@ async def _serve(
     relay.open_logged = streams.open
     library = Library(streams, siblings, store)
     calls = open_calls(settings.realtime, relay, library)
+    sources.streams = StreamSources(streams.counts, lambda: streams.gauges() | calls.gauges())
     context = GatewayContext(
         membership=membership,
         router=router,

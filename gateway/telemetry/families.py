@@ -10,6 +10,7 @@ from typing import Literal, get_args
 from gateway.routing.fleet import Breaker, Health
 from gateway.routing.kv_source import Status
 from gateway.telemetry.snapshot import KV_COUNTS, HistogramData, PolicyData, SeriesData, Snapshot, WorkerData
+from gateway.transport.counts import COUNTERS
 
 Labels = tuple[str, ...]
 Samples = Iterable[tuple[Labels, float]]
@@ -106,7 +107,55 @@ def _kv_joins(snapshot: Snapshot) -> Iterator[tuple[Labels, float]]:
                 yield (worker, result), data.kv_counts[result]
 
 
+def _stream_count(name: str) -> Callable[[Snapshot], Samples]:
+    assert name in COUNTERS
+    return lambda snapshot: (((label,), n) for label, n in snapshot.stream_counts.get(name, {}).items())
+
+
+def _stream_gauge(name: str) -> Callable[[Snapshot], Samples]:
+    return lambda snapshot: [((), snapshot.stream_gauges.get(name, 0))]
+
+
 _SERIES = ("worker", "model")
+
+STREAM_FAMILIES: tuple[Family, ...] = tuple(
+    Family(f"sluice_{metric}", "counter", (label,), text, _stream_count(name))
+    for metric, name, label, text in (
+        ("kept_streams", "opened", "mode", "Streams that were kept in a token log."),
+        ("kept_streams_ended", "ended", "status", "Of these, ended ones by how they ended."),
+        (
+            "kept_streams_evicted",
+            "evicted",
+            "bound",
+            "Ended streams forgotten early, by the bound that was hit.",
+        ),
+        ("stream_resumes", "resumed", "path", "Readers that went on behind some event."),
+        ("stream_truncations", "truncated", "path", "Readers that fell out of the ring."),
+        ("stream_path_switches", "fallbacks", "reason", "Streams that the token channel gave up."),
+        ("stream_delivered_events", "events", "path", "Events of kept streams that reached readers."),
+        ("stream_late_events", "late", "path", "Of these, later than 0.2 s after they came from the worker."),
+        (
+            "stream_delivered_bytes",
+            "bytes",
+            "path",
+            "Bytes sent to readers of kept streams, repeats included.",
+        ),
+        ("eloquent_packets", "packets", "kind", "Packets on token channels."),
+        ("realtime_offers", "offers", "result", "Offers of calls."),
+        ("realtime_calls_ended", "calls", "cause", "Calls that ended."),
+        ("stream_store_errors", "mirror_errors", "operation", "Failed operations of the shared store."),
+    )
+) + tuple(
+    Family(f"sluice_{metric}", "gauge", (), text, _stream_gauge(name))
+    for metric, name, text in (
+        ("kept_streams_running", "running", "Kept streams that run now."),
+        ("kept_streams_held", "kept", "Streams in token logs now, ended ones included."),
+        ("kept_stream_readers", "readers", "Readers of running kept streams."),
+        ("token_log_bytes", "log_bytes", "Bytes in token logs."),
+        ("realtime_calls", "calls", "Calls that are connected."),
+        ("realtime_half_open_calls", "half_open_calls", "Calls that have not connected yet."),
+    )
+)
 
 FAMILIES: tuple[Family, ...] = (
     Family(
@@ -319,6 +368,7 @@ FAMILIES: tuple[Family, ...] = (
         "Ended requests whose text was joined to the engine's blocks, or could not be.",
         _kv_joins,
     ),
+    *STREAM_FAMILIES,
     Family(
         "sluice_access_log_dropped",
         "counter",

@@ -18,6 +18,7 @@ from gateway.routing.kv_source import SourceReport
 from gateway.routing.peers import PeerExchange
 from gateway.routing.state import WorkerState
 from gateway.telemetry.access_log import AccessLog
+from gateway.transport.counts import COUNTERS, StreamSources
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -120,10 +121,17 @@ class Snapshot(msgspec.Struct):
     processes: list[int]
     """Ids of the live processes that are counted in here."""
 
+    stream_counts: dict[str, dict[str, int]] = {}
+    """Of kept streams and calls, by `transport.counts.COUNTERS` and then by label."""
+    stream_gauges: dict[str, int] = {}
+    """By `transport.counts.StreamSources.gauges`."""
+
     def without_gauges(self) -> Snapshot:
         """What stays of a process that has ended."""
         workers = {worker: data.counters() for worker, data in self.workers.items()}
-        return msgspec.structs.replace(self, workers=workers, queued=0, active=0, peers=0, processes=[])
+        return msgspec.structs.replace(
+            self, workers=workers, queued=0, active=0, peers=0, processes=[], stream_gauges={}
+        )
 
 
 @dataclass(slots=True)
@@ -139,6 +147,7 @@ class Sources:
     """`Router.states`."""
     kv_reports: Callable[[], list[SourceReport]] | None = None
     """`KVEventFollower.reports`."""
+    streams: StreamSources | None = None
     peers: Callable[[], PeerExchange | None] | None = None
     """None while there are no peers."""
 
@@ -170,6 +179,8 @@ def take(sources: Sources) -> Snapshot:
         queued=accounting.queued,
         active=accounting.active,
         processes=[os.getpid()],
+        stream_counts=_streams(sources.streams),
+        stream_gauges=sources.streams.gauges() if sources.streams is not None else {},
     )
 
 
@@ -203,6 +214,9 @@ def merge(first: Snapshot, others: Iterable[Snapshot]) -> Snapshot:
                     _add_counts(getattr(known, counts), getattr(worker, counts))
             else:
                 total.workers[name] = _copy(worker)
+        for name, by_label in other.stream_counts.items():
+            _add_counts(total.stream_counts.setdefault(name, {}), by_label)
+        _add_counts(total.stream_gauges, other.stream_gauges)
         _add_fields(total, other, _PLAIN_COUNTS)
         total.processes += other.processes
     total.series = list(series.values())
@@ -244,6 +258,12 @@ def _workers(sources: Sources) -> dict[str, WorkerData]:
             data.kv_blocks = report.blocks
             data.kv_counts = {name: getattr(report, name) for name in KV_COUNTS}
     return workers
+
+
+def _streams(streams: StreamSources | None) -> dict[str, dict[str, int]]:
+    if streams is None:
+        return {}
+    return {name: dict(getattr(streams.counts, name)) for name in COUNTERS}
 
 
 def _series(series: Series) -> SeriesData:

@@ -14,6 +14,7 @@ from gateway.routing.fleet import Fleet
 from gateway.telemetry import processes
 from gateway.telemetry.processes import ProcessFiles, clear
 from gateway.telemetry.snapshot import HistogramData, Snapshot, Sources, merge, take
+from gateway.transport.counts import StreamCounts, StreamSources
 
 FIRST, SECOND = os.getpid(), os.getppid()
 """Two processes that are alive."""
@@ -135,3 +136,22 @@ def test_merging_changes_no_argument() -> None:
 def test_histograms_of_different_buckets_do_not_add_up() -> None:
     with pytest.raises(ValueError, match="different buckets"):
         HistogramData((1.0,), [0, 0], 0.0).add(HistogramData((2.0,), [0, 0], 0.0))
+
+
+def test_streams_of_all_processes_add_up(tmp_path: Path) -> None:
+    def streaming(opened: int, running: int) -> Sources:
+        source = busy(0, 0)
+        counts = StreamCounts()
+        counts.opened["resumable"] = opened
+        source.streams = StreamSources(counts, lambda: {"running": running})
+        return source
+
+    first, second = process(tmp_path, streaming(3, 1), FIRST), process(tmp_path, streaming(4, 2), SECOND)
+    second.write()
+    total = first.totals()
+    assert total.stream_counts["opened"] == {"resumable": 7}
+    assert total.stream_gauges == {"running": 3}
+    second.close()
+    total = first.totals()
+    assert total.stream_counts["opened"] == {"resumable": 7}
+    assert total.stream_gauges == {"running": 1}
