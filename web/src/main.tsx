@@ -2,6 +2,7 @@ import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { startApp } from "./app/app";
 import "./styles/index.css";
+import { preloadMarkdown } from "./ui/AnswerText";
 import { AppContext } from "./ui/context";
 import { Page } from "./ui/Page";
 import { applyTheme } from "./ui/theme";
@@ -22,3 +23,5 @@ createRoot(root).render(
     </AppContext>
   </StrictMode>,
 );
+
+preloadMarkdown();

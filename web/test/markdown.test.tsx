@@ -1,6 +1,6 @@
 import { renderToStaticMarkup } from "react-dom/server";
 import { describe, expect, it } from "vitest";
-import { Markdown } from "../src/ui/Markdown";
+import Markdown from "../src/ui/Markdown";
 
 function html(text: string): string {
   return renderToStaticMarkup(<Markdown text={text} />);

@@ -161,3 +161,40 @@ describe("the list", () => {
     expect(state.draft).toEqual(PLAIN_SETTINGS);
   });
 });
+
+describe("an answer that the gateway keeps", () => {
+  const asked = reduce(initialState(PLAIN_SETTINGS), {
+    type: "asked",
+    id: "c",
+    now: 1,
+    question: { id: "q", parent: null, text: "?" },
+    answer: { id: "a", model: "m" },
+  });
+  const of = { id: "c", answerId: "a" };
+  const began = reduce(asked, { type: "began", ...of, model: "m", source: { worker: "w0", streamId: "st" } });
+  const grown = reduce(began, { type: "grew", ...of, text: "half", reasoning: "", after: 7 });
+  const answerOf = ({ conversations }: ChatState) => conversations[0]?.messages.at(-1);
+
+  it("remembers with every text which step it goes up to", () => {
+    expect(answerOf(began)).toMatchObject({ place: { streamId: "st", after: 0 } });
+    expect(answerOf(grown)).toMatchObject({ text: "half", place: { streamId: "st", after: 7 } });
+  });
+
+  it("is still running after a reload, and goes on where it was", () => {
+    const { conversations } = grown;
+    const reloaded = reduce(initialState(PLAIN_SETTINGS), { type: "loaded", conversations });
+    expect(answerOf(reloaded)).toMatchObject({ status: "streaming" });
+    const resumed = reduce(reloaded, { type: "began", ...of, model: "m", source: { streamId: "st" } });
+    const more = reduce(resumed, { type: "grew", ...of, text: " and half", reasoning: "", after: 12 });
+    expect(answerOf(more)).toMatchObject({
+      text: "half and half",
+      place: { streamId: "st", after: 12 },
+      source: { worker: "w0" },
+    });
+  });
+
+  it("has no place any more once it has ended", () => {
+    const ended = reduce(grown, { type: "ended", ...of, now: 2, ending: { status: "complete", stats: STATS } });
+    expect(answerOf(ended)).not.toHaveProperty("place");
+  });
+});

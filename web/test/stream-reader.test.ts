@@ -117,8 +117,17 @@ async function settle(ms = 0): Promise<void> {
   await vi.advanceTimersByTimeAsync(0);
 }
 
-const first = (play: Play): Connection => play.connections[0] as Connection;
-const latest = (play: Play): Connection => play.connections.at(-1) as Connection;
+function first({ connections }: Play): Connection {
+  const [connection] = connections;
+  if (!connection) throw new Error("Nothing was opened.");
+  return connection;
+}
+
+function latest({ connections }: Play): Connection {
+  const connection = connections.at(-1);
+  if (!connection) throw new Error("Nothing was opened.");
+  return connection;
+}
 
 describe("StreamReader", () => {
   beforeEach(() => {

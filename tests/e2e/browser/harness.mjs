@@ -115,8 +115,10 @@ export async function ask(page, text) {
   return answer;
 }
 
-export async function untilStatus(answer, status) {
-  await answer.and(answer.page().locator(`[data-status="${status}"]`)).waitFor();
+/** Waits until an answer has one of the statuses. */
+export async function untilStatus(answer, statuses, options) {
+  const wanted = [statuses].flat().map((status) => `[data-status="${status}"]`);
+  await answer.and(answer.page().locator(wanted.join(", "))).waitFor(options);
 }
 
 /**

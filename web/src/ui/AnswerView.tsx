@@ -4,10 +4,10 @@ import { endingWords } from "../chat/answer-words";
 import { type Answer, type Conversation, isRunning, type Message } from "../chat/types";
 import { readGate } from "../fleet/words";
 import { AnswerLine } from "./AnswerLine";
+import { AnswerText } from "./AnswerText";
 import { useApp, useFleet, useModel } from "./context";
 import { CopyButton } from "./CopyButton";
 import { FailureNotice } from "./FailureNotice";
-import { Markdown } from "./Markdown";
 import { VersionPicker } from "./VersionPicker";
 
 interface AnswerViewProps {
@@ -31,10 +31,10 @@ export function AnswerView({ conversation, answer, versions, onKey }: AnswerView
       {answer.reasoning !== "" && (
         <details className="reasoning" open={running && text === ""}>
           <summary>Reasoning</summary>
-          <Markdown text={answer.reasoning} />
+          <AnswerText text={answer.reasoning} />
         </details>
       )}
-      {text !== "" && <Markdown text={text} live={running} />}
+      {text !== "" && <AnswerText text={text} live={running} />}
       {running && text === "" && <Waiting answer={answer} />}
       {answer.failure && <FailureNotice failure={answer.failure} onRetry={again} onKey={onKey} />}
       {ending !== undefined && <p className="ending">{ending}</p>}

@@ -51,7 +51,7 @@ const Block = memo(function Block({ text }: { readonly text: string }) {
  * While it is `live`, i.e. grows, it is rendered in pieces of which only the last changes; once whole, in one
  * piece, because a reference may point from one end of the text to the other.
  */
-export const Markdown = memo(function Markdown({ text, live = false }: MarkdownProps) {
+const Markdown = memo(function Markdown({ text, live = false }: MarkdownProps) {
   const blocks = live ? splitBlocks(text) : [text];
   return (
     <div className="markdown" data-live={live}>
@@ -61,3 +61,5 @@ export const Markdown = memo(function Markdown({ text, live = false }: MarkdownP
     </div>
   );
 });
+
+export default Markdown;

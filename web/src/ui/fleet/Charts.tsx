@@ -19,7 +19,7 @@ const CHARTS: readonly ChartSpec[] = [
     least: 0.1,
     lines: [
       { label: "median", of: ({ ttftMedian }) => ttftMedian },
-      { label: "19 of 20 within", of: ({ ttftSlow }) => ttftSlow },
+      { label: "95 % in", of: ({ ttftSlow }) => ttftSlow },
     ],
   },
   {

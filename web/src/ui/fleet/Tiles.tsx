@@ -9,7 +9,7 @@ export function Tiles({ workers, moment }: { readonly workers: readonly FleetWor
     ["Workers ready", `${ready} of ${workers.length}`, ""],
     ["In flight", String(moment.inFlight), "requests"],
     ["Queue", String(moment.queued), "waiting for a place"],
-    ["First token", seconds(moment.ttftMedian), `19 of 20 within ${seconds(moment.ttftSlow)}`],
+    ["First token", seconds(moment.ttftMedian), `95 % in ${seconds(moment.ttftSlow)}`],
     ["Tokens", rate(moment.tokensPerSecond), "a second"],
     ["Cache hits", percent(moment.hitRate), "of prompt tokens"],
   ];

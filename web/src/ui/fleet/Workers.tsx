@@ -29,7 +29,7 @@ export function Workers({ workers, board, onDrain }: WorkersProps) {
                 <th scope="col">In flight</th>
                 <th scope="col">Requests/s</th>
                 <th scope="col">First token</th>
-                <th scope="col">19 of 20 within</th>
+                <th scope="col">95 % in</th>
                 <th scope="col">Cache hits</th>
                 <th scope="col">Tokens/s</th>
                 <th scope="col">
