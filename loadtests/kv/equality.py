@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -128,8 +129,13 @@ def _same_request(told: str, given: str) -> bool:
     return told == given or told.startswith(f"{given}-")
 
 
-def leftovers(engine: Engine) -> Sequence[str]:
-    """What an idle engine's KV layer must not hold; empty if all is well."""
-    stats = engine.store.stats()
-    held = {"leases": stats.leases, "reservations": stats.reservations, "held chunks": stats.held_chunks}
-    return [f"{count} {what}" for what, count in held.items() if count]
+def leftovers(engine: Engine, patience: float = 60.0) -> Sequence[str]:
+    """What an idle engine's KV layer still holds after its transfers had `patience` seconds to end."""
+    deadline = time.monotonic() + patience
+    while True:
+        stats = engine.store.stats()
+        held = {"leases": stats.leases, "reservations": stats.reservations, "held chunks": stats.held_chunks}
+        left = [f"{count} {what}" for what, count in held.items() if count]
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.02)

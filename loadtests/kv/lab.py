@@ -1,0 +1,155 @@
+"""Functions that a process of its own runs for a test: an engine to ask, and ways to do it harm.
+
+vLLM changes the process that it is imported into (threads, environment, logging), so a test keeps it out of
+its own: `concurrent.futures.ProcessPoolExecutor(1, spawn)` runs these one after the other in one child, which
+keeps the engine between calls.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from loadtests.kv import equality
+from loadtests.kv.engine import Answer, Engine, engine
+
+
+class _Lab:
+    """What the child keeps between calls."""
+
+    def __init__(self) -> None:
+        self.running = contextlib.ExitStack()
+        self.engine: Engine | None = None
+        self.events: list[tuple[str, str, int]] = []
+
+
+_lab = _Lab()
+
+
+def make_model(out: Path, parameters: float) -> str:
+    """A random-weight Llama with the shipped tokenizer; returns its directory."""
+    from engine_adapter.demo.random_llama import write_random_llama
+    from engine_adapter.launch.model import SHIPPED_MODEL
+
+    write_random_llama(out, parameters=parameters, seed=7, tokenizer_from=SHIPPED_MODEL)
+    return str(out)
+
+
+def start(model: str, kv: Mapping[str, Any] | None = None, **options: Any) -> None:
+    """Start an engine in place of the one that runs."""
+    stop()
+    _lab.engine = _lab.running.enter_context(engine(model, kv=kv, **options))
+
+
+def stop() -> None:
+    """End the engine, as a worker that is told to."""
+    _lab.engine = None
+    _lab.running.close()
+
+
+def ask(tokens: Sequence[int], answer_tokens: int = 4, **more: Any) -> Answer:
+    """One request alone."""
+    return _engine().ask(tokens, answer_tokens, **more)[0]
+
+
+def ask_all(prompts: Mapping[str, Sequence[int]], answer_tokens: int = 4) -> dict[str, Answer]:
+    """All of these at once."""
+    return _engine().run(prompts, answer_tokens)
+
+
+def forget() -> bool:
+    """Empty the engine's own prefix cache."""
+    return _engine().reset_prefix_cache()
+
+
+def reference(work: equality.Workload) -> dict[str, tuple[int, ...]]:
+    return equality.reference(_engine(), work)
+
+
+def stress(work: equality.Workload, expected: dict[str, tuple[int, ...]], **more: Any) -> equality.Outcome:
+    return equality.stress(_engine(), work, expected, **more)
+
+
+def leftovers() -> Sequence[str]:
+    return equality.leftovers(_engine())
+
+
+def written_through(tier: str) -> int:
+    """Wait until nothing is queued for a tier; returns the chunks that were written to it."""
+    import time
+
+    store = _engine().store
+    deadline = time.monotonic() + 60
+    while store.stats().tiers[tier].queued and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return int(store.stats().tiers[tier].counters.saves)
+
+
+def damage_arena() -> int:
+    """Flip a bit in every slot of the arena that holds a chunk; returns how many."""
+    store = _engine().store
+    slots = [entry.slot for entry in store._ledger.entries.values() if entry.slot is not None]
+    for slot in slots:
+        store.arena.memory(slot)[slot.nbytes // 2] ^= 1
+    return len(slots)
+
+
+def fail_next_load() -> None:
+    """The worker's next copy into engine pages goes wrong half way through."""
+    worker = _worker()
+    copy_in = worker._copy_in
+
+    def failing(plan: Any, transfer: Any) -> bool:
+        copied: bool = copy_in(plan, transfer)
+        if transfer is plan.loads[len(plan.loads) // 2]:
+            worker._copy_in = copy_in
+            block = transfer.blocks[0]
+            for layer in worker._pages.layers:
+                layer[block] = 255
+            return False
+        return copied
+
+    worker._copy_in = failing
+
+
+def totals() -> dict[str, float]:
+    """The KV layer's metrics as they would go to /metrics, by name and labels."""
+    from engine_adapter.vllm.stats import samples
+
+    connector = _engine().connector
+    return {
+        "/".join([name, *labels]): value
+        for name, labels, value in samples(connector._totals, connector._scheduler.store.stats())
+    }
+
+
+def watch_events() -> None:
+    """From now on remember the KV events of the KV layer."""
+    connector = _engine().connector
+    take = connector.take_events
+
+    def taking() -> list[Any]:
+        taken = list(take())
+        _lab.events += [(type(e).__name__, e.medium, len(e.block_hashes)) for e in taken]
+        return taken
+
+    connector.take_events = taking
+
+
+def events() -> list[tuple[str, str, int]]:
+    """Kind, medium and number of blocks of each event since `watch_events`."""
+    return list(_lab.events)
+
+
+def _engine() -> Engine:
+    if _lab.engine is None:
+        raise RuntimeError("start an engine first")
+    return _lab.engine
+
+
+def _worker() -> Any:
+    from vllm.distributed.kv_transfer import get_kv_transfer_group
+
+    return get_kv_transfer_group()._worker
