@@ -35,10 +35,11 @@ STARVED = 0.08
 
 @dataclass(frozen=True)
 class Trial:
-    """One link; `outages` at these seconds instead of random ones."""
+    """One link; `outages` at these seconds instead of random ones; UDP passes for so many seconds."""
 
     link: Link
     outages: tuple[tuple[float, float], ...] | None = None
+    udp_until: float | None = None
 
 
 TRIALS = (
@@ -48,7 +49,8 @@ TRIALS = (
     Trial(Link("independent 5 %", loss=0.05)),
     Trial(Link("independent 5 %, RTT 20 ms", rtt=20, loss=0.05)),
     Trial(Link("independent 5 %, RTT 400 ms", rtt=400, loss=0.05)),
-    Trial(Link("path gone for 6 s", rtt=60), ((4.0, 10.0),)),
+    Trial(Link("path gone for 6 s", rtt=60, burst=6000, every=60_000), outages=((4.0, 10.0),)),
+    Trial(Link("UDP blocked after 4 s", rtt=60), udp_until=4.0),
 )
 
 
@@ -231,7 +233,7 @@ def main() -> None:
                 continue
             link, seed, tries = trial.link, 0, 0
             while seed < options.seeds:
-                emulator.ask({"link": asdict(link), "seed": seed, "outages": trial.outages})
+                emulator.ask({**asdict(trial), "seed": seed})
                 found = browser.ask({"body": body, "seconds": 90})
                 counters = emulator.ask({"link": asdict(replace(CALM, rtt=20)), "seed": 0})
                 tries += 1

@@ -17,6 +17,7 @@ import json
 import os
 import random
 import select
+import socket
 import struct
 import subprocess
 import sys
@@ -68,10 +69,20 @@ class Emulator:
         self._ends = (a, b)
         self._due: list[tuple[float, int, int, bytes]] = []
         self._count = 0
-        self.reset(Link("open", rtt=1.0), 0, None)
+        self.reset(Link("open", rtt=1.0), 0)
 
-    def reset(self, link: Link, seed: int, outages: list[tuple[float, float]] | None) -> None:
-        """Begin `link` now; `outages` (seconds from now) instead of those that its seed gives."""
+    def reset(
+        self,
+        link: Link,
+        seed: int,
+        outages: list[tuple[float, float]] | None = None,
+        udp_until: float | None = None,
+    ) -> None:
+        """Begin `link` now; `outages` (seconds from now) instead of those that its seed gives.
+
+        From second `udp_until` on no UDP passes, as where a network changes to one that blocks it.
+        """
+        self._udp_until = float("inf") if udp_until is None else udp_until
         self._start = time.monotonic()
         self._late = 0.0
         bad = outages if outages is not None else link.outages(random.Random(f"down {seed}"), HORIZON)
@@ -81,7 +92,7 @@ class Emulator:
         self._wires = dict(zip(self._ends, (down, up), strict=True))
 
     def counters(self) -> dict[str, float]:
-        """Since `reset`: packets and bytes sent, packets that arrived, per direction; worst lateness, seconds."""
+        """Since `reset`: packets and bytes sent, packets that arrived, per direction; worst lateness in s."""
         return {"late": self._late} | {
             f"{way}_{name}": getattr(wire, name)
             for way, wire in zip(("down", "up"), self._wires.values(), strict=True)
@@ -95,7 +106,10 @@ class Emulator:
                 packet = os.read(end, 65536)
             except BlockingIOError:
                 return
-            arrives = self._wires[end].send(time.monotonic() - self._start, len(packet))
+            now = time.monotonic() - self._start
+            if packet[9] == socket.IPPROTO_UDP and now >= self._udp_until:
+                continue
+            arrives = self._wires[end].send(now, len(packet))
             if arrives is not None:
                 self._count += 1
                 heapq.heappush(self._due, (self._start + arrives, self._count, self._peer[end], packet))
@@ -128,7 +142,7 @@ def serve(emulator: Emulator, ends: tuple[int, int]) -> None:
                 return
             print(json.dumps(emulator.counters()), flush=True)
             command: dict[str, Any] = json.loads(line)
-            emulator.reset(Link(**command["link"]), command["seed"], command.get("outages"))
+            emulator.reset(Link(**command.pop("link")), **command)
 
 
 def main() -> None:
