@@ -46,3 +46,13 @@ def test_openai_for_node(
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^# pass 9$", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_kept_streams_with_openai_for_node(node_packages: Path, sluice: Any, model: str) -> None:
+    environment = os.environ | {"BASE_URL": sluice.url, "MODEL": model}
+    command = ["node", "--test", "--test-reporter=tap", "streams.test.mjs"]
+    done = subprocess.run(
+        command, cwd=node_packages, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^# pass 4$", done.stdout, re.MULTILINE), done.stdout
