@@ -19,9 +19,9 @@ from cache.calibration.tables import LayerTables, LevelTables, Tables, rounded
 from cache.codecs.calibrated import anchors_of
 from kernels import dispatch
 
-WEIR_STEPS: Mapping[str, float] = {"high": 0.35, "balanced": 0.6, "small": 1.0}
+WEIR_STEPS: Mapping[str, float] = {"high": 0.4, "balanced": 0.75, "small": 1.25}
 """Level -> step, in units in which the mean sensitivity of a channel is 1."""
-CACHEGEN_WIDTHS: Mapping[str, float] = {"high": 0.6, "balanced": 1.2, "small": 1.6}
+CACHEGEN_WIDTHS: Mapping[str, float] = {"high": 0.6, "balanced": 1.25, "small": 1.75}
 """Level -> factor on the bin widths of early, middle and late layers."""
 
 Scope = Literal["layer", "tensor", "head"]
