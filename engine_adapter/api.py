@@ -36,6 +36,8 @@ class WorkerInfo:
     """ZMQ PUB endpoint of the engine's KV events, e.g. `tcp://127.0.0.1:5557`."""
     kv_replay: str | None = None
     """ZMQ ROUTER endpoint that replays KV events."""
+    kv_control: str | None = None
+    """Control API of the KV layer beside the engine: `unix:///path` or `http://host:port`."""
     log: str | None = None
     """Where the worker's own output goes, for messages to people."""
     kv_layer: str = ""

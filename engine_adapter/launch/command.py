@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from engine_adapter.launch.hardware import Hardware
-from engine_adapter.launch.kv import KvSettings, kv_transfer_config
+from engine_adapter.launch.kv import USAGE_MIDDLEWARE, KvSettings, kv_transfer_config
 from engine_adapter.launch.model import Model, cpu_kv_cache_bytes
 from engine_adapter.launch.settings import EngineSettings
 
@@ -36,6 +36,8 @@ class Endpoints:
     port: int
     kv_events: str | None = None
     kv_replay: str | None = None
+    kv_control: str | None = None
+    """Where the KV layer's control API listens, if there is one."""
 
     @property
     def url(self) -> str:
@@ -126,7 +128,8 @@ def _vllm_command(
     if endpoints.kv_events is not None:
         flags["--kv-events-config"] = kv_events_config(endpoints)
     if on_cpu and kv is not None and kv.enabled:
-        flags["--kv-transfer-config"] = kv_transfer_config(kv, workers)
+        flags["--kv-transfer-config"] = kv_transfer_config(kv, workers, endpoints.kv_control)
+        flags["--middleware"] = USAGE_MIDDLEWARE
     several_processes = any(_is_flag(arg, _PARALLEL_FLAGS) for arg in settings.args)
     if on_cpu and not several_processes:
         flags["--distributed-executor-backend"] = "uni"

@@ -14,6 +14,7 @@ from engine_adapter.launch.hardware import total_memory
 
 CONNECTOR = "SluiceConnector"
 CONNECTOR_MODULE = "engine_adapter.vllm.connector"
+USAGE_MIDDLEWARE = "engine_adapter.vllm.usage.KvUsage"
 
 STATUS = "sluice-kv: the KV layer is "
 """Begins the line of a worker's log that tells whether it has a KV layer: `on: ...` or `off: ...`."""
@@ -54,14 +55,16 @@ def kv_settings(mapping: Mapping[str, Any] | KvSettings) -> KvSettings:
         raise ValueError(f"KV layer settings: {error}") from error
 
 
-def kv_transfer_config(settings: KvSettings, workers: int) -> str:
-    """vLLM's `--kv-transfer-config` for one of `workers` workers, as JSON.
+def kv_transfer_config(settings: KvSettings, workers: int, control: str | None = None) -> str:
+    """vLLM's `--kv-transfer-config` for one of `workers` workers, as JSON; `control` is where its control API
+    listens.
 
     Passwords in it (a Valkey URL) are visible in the process list, as with any flag; keep them in the
     environment or a file of the server's own.
     """
     extra = {name: value for name, value in msgspec.to_builtins(settings).items() if name != "enabled"}
     extra["memory"]["bytes"] //= max(workers, 1)
+    extra["control"] = control
     if extra["file"] is not None:
         extra["file"]["path"] = str(Path(extra["file"]["path"]).expanduser().resolve())
     return json.dumps(

@@ -36,11 +36,17 @@ def plan_workers(
     enter: a TCP endpoint that vLLM binds would listen on every interface.
     """
     plans: list[WorkerPlan] = []
+    has_layer = model is not None and hardware.gpus == 0 and kv is not None and kv.enabled
     for index in range(settings.started_workers):
         port = ports.take(LOOPBACK, settings.port_base)
         name = f"worker-{index}"
         sockets = [f"ipc://{socket_dir / name}.{kind}" for kind in ("events", "replay")]
-        endpoints = Endpoints(LOOPBACK, port, *(sockets if settings.kv_events else ()))
+        endpoints = Endpoints(
+            LOOPBACK,
+            port,
+            *(sockets if settings.kv_events else (None, None)),
+            f"unix://{socket_dir / name}.control" if has_layer else None,
+        )
         plans.append(
             WorkerPlan(
                 id=name,

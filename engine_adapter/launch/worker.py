@@ -81,6 +81,7 @@ class SupervisedWorker:
             generation=life.generation,
             kv_events=self.endpoints.kv_events,
             kv_replay=self.endpoints.kv_replay,
+            kv_control=self.endpoints.kv_control,
             log=str(self.plan.output.log),
             kv_layer=self.kv_layer,
         )

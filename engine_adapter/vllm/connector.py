@@ -29,9 +29,11 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     SupportsHMA,
 )
 
+from cache.operator import Operator
 from cache.settings import StoreSettings
 from cache.store import Store
 from engine_adapter.launch.kv import STATUS
+from engine_adapter.vllm.control_server import ControlServer, control_server
 from engine_adapter.vllm.eligibility import engine_refusal
 from engine_adapter.vllm.namespace import Namespaces, engine_namespace
 from engine_adapter.vllm.options import read_options
@@ -95,7 +97,8 @@ class SluiceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
         self._worker: WorkerSide | None = None
         self._engine_cache: KVCacheManager | None = None
         self._totals = Totals()
-        self._stats_sent = (0.0, -1)
+        self._stats_sent = (0.0, -1, 0)
+        self._control: ControlServer | None = None
         refusal = engine_refusal(vllm_config, kv_cache_config)
         if role is KVConnectorRole.WORKER:
             if refusal is None:
@@ -166,6 +169,7 @@ class SluiceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
             tell_events=events is not None and events.enable_kv_cache_events,
         )
         self._totals = self._scheduler.totals
+        self._control = control_server(Operator(store, namespaces.digest_of), options.control)
         if self._engine_cache is not None:
             self._scheduler.bind_engine_cache(self._engine_cache)
         logger.info("%son: %s", STATUS, _tiers_in_words(options.store))
@@ -223,6 +227,9 @@ class SluiceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
     # Both
 
     def shutdown(self) -> None:
+        if self._control is not None:
+            self._control.close()
+            self._control = None
         if self._worker is not None:
             self._worker.close()
         if self._scheduler is not None:
@@ -233,11 +240,13 @@ class SluiceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
         """Sums since the start, when there is news; vLLM asks after every step."""
         if self._role is not KVConnectorRole.SCHEDULER:
             return None
-        now, (sent_at, changes) = time.monotonic(), self._stats_sent
+        now, (sent_at, changes, admissions) = time.monotonic(), self._stats_sent
+        totals = self._totals
         busy = self._scheduler is not None and self._scheduler.busy
-        if self._totals.changes == changes or (busy and now - sent_at < _STATS_SECONDS):
+        waits = busy and totals.admissions == admissions and now - sent_at < _STATS_SECONDS
+        if totals.changes == changes or waits:
             return None
-        self._stats_sent = (now, self._totals.changes)
+        self._stats_sent = (now, totals.changes, totals.admissions)
         return ConnectorStats.of(self._totals, self._scheduler.store.stats() if self._scheduler else None)
 
     @classmethod

@@ -64,6 +64,10 @@ class Namespaces:
             digest = self._digests[known] = self._opened(namespace)
         return digest
 
+    def digest_of(self, tenant: str, quality: str) -> bytes:
+        """Of requests of a tenant without adapter, for KV of a quality. Any thread."""
+        return self._opened(replace(self.engine, tenant=tenant, kind=quality))
+
     def part(self) -> None:
         """From here on share nothing with anybody, nor with what this engine has saved so far."""
         self.engine = replace(self.engine, weights=_private("its caches were reset while it ran"))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vllm.distributed.kv_transfer.kv_connector.v1.metrics import KVConnectorPromMetrics, KVConnectorStats
 
 from cache.counters import StoreStats
+from engine_adapter.vllm.sources import BOARD
 from engine_adapter.vllm.stats import FAMILIES, PREFIX, Totals, samples
 
 if TYPE_CHECKING:
@@ -19,12 +20,16 @@ if TYPE_CHECKING:
 
 
 class ConnectorStats(KVConnectorStats):  # type: ignore[misc]
-    """`data["samples"]`: what `samples` yields, as lists that any serializer takes."""
+    """`data["samples"]`: what `samples` yields, as lists that any serializer takes; `data["requests"]`: the
+    latest ones admitted, with their sources."""
 
     @classmethod
     def of(cls, totals: Totals, store: StoreStats | None) -> ConnectorStats:
         return cls(
-            {"samples": [[name, list(labels), value] for name, labels, value in samples(totals, store)]}
+            {
+                "samples": [[name, list(labels), value] for name, labels, value in samples(totals, store)],
+                "requests": [[request_id, sources] for request_id, sources in totals.recent],
+            }
         )
 
     def aggregate(self, other: KVConnectorStats) -> ConnectorStats:
@@ -66,6 +71,8 @@ class PromMetrics(KVConnectorPromMetrics):  # type: ignore[misc]
 
     def observe(self, transfer_stats_data: dict[str, Any], engine_idx: int = 0) -> None:
         """Show the newest sums of an engine."""
+        for request_id, sources in transfer_stats_data.get("requests", ()):
+            BOARD.note(request_id, sources)
         engine = self.per_engine_labelvalues[engine_idx]
         for name, labels, value in transfer_stats_data.get("samples", ()):
             metric = self._metrics[name].labels(*engine, *labels)

@@ -169,7 +169,7 @@ class SchedulerSide:
         sources = self._sources(tracked, external)
         if not tracked.sources:
             tracked.sources = sources
-            self.totals.admitted(sources)
+            self.totals.admitted(request.request_id, sources)
         if external and match is not None:
             self._allocated.append((tracked, self._transfers(match, blocks, external)))
             tracked.match = None

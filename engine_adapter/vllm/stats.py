@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -69,6 +70,10 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+RECENT = 64
+"""Requests told again with every report, so that one may get lost."""
+
+
 @dataclass(slots=True)
 class Totals:
     """What the connector itself counts, since its start."""
@@ -82,10 +87,15 @@ class Totals:
     damaged_slots: int = 0
     changes: int = 0
     """Grows with every change, to tell whether there is news."""
+    admissions: int = 0
+    recent: deque[tuple[str, dict[str, int]]] = field(default_factory=lambda: deque(maxlen=RECENT))
+    """The latest requests admitted, and where their prompts' KV came from."""
 
-    def admitted(self, sources: Mapping[str, int]) -> None:
+    def admitted(self, request_id: str, sources: Mapping[str, int]) -> None:
         """A request starts with its prompt's KV from `sources`."""
         self.changes += 1
+        self.admissions += 1
+        self.recent.append((request_id, dict(sources)))
         for source, tokens in sources.items():
             self.tokens[source] = self.tokens.get(source, 0) + tokens
 

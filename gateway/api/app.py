@@ -14,7 +14,18 @@ from gateway.api.access import admin_check
 from gateway.api.context import GatewayContext
 from gateway.api.openapi import describe
 from gateway.api.request_id import RequestId
-from gateway.api.routes import docs, health, insight, metrics, models, pages, realtime, streams, workers
+from gateway.api.routes import (
+    cache,
+    docs,
+    health,
+    insight,
+    metrics,
+    models,
+    pages,
+    realtime,
+    streams,
+    workers,
+)
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -48,6 +59,7 @@ def create_app(context: GatewayContext, lifespan: Lifespan | None = None) -> Fas
     app.include_router(realtime.routes(context))
     app.include_router(workers.routes(context), dependencies=admin)
     app.include_router(insight.routes(context), dependencies=admin)
+    app.include_router(cache.routes(context), dependencies=admin)
     app.include_router(docs.routes(app))
     pages.install(app, context.page)
     app.add_middleware(RequestId)

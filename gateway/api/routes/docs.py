@@ -124,7 +124,9 @@ def _text(text: str) -> str:
 
 def _curl(path: str, method: str, schema: dict[str, Any]) -> str:
     body = {
-        name: _example(field) for name, field in schema["properties"].items() if name in schema["required"]
+        name: _example(field)
+        for name, field in schema["properties"].items()
+        if name in schema.get("required", ()) or field.get("examples")
     }
     text = (
         f"curl -X {method} {_ADDRESS}{path} -H 'content-type: application/json' \\\n  -d '{json.dumps(body)}'"

@@ -1,0 +1,138 @@
+"""Carries out an operator's commands on one store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cache.codecs.codec import UnknownCodec
+from cache.control import (
+    Chunk,
+    Clear,
+    Command,
+    CommandError,
+    Compress,
+    Lookup,
+    Move,
+    Outcome,
+    Pin,
+    Prefetch,
+    Selection,
+    Unpin,
+)
+from cache.counters import StoreStats
+from cache.keys import KEY_BYTES, ChunkKey, chunk_keys
+from cache.relocate import UnknownTier
+from cache.store import Store
+
+NamespaceOf = Callable[[str, str], bytes]
+"""The digest of the engine's namespace for a tenant and a quality."""
+
+
+class Operator:
+    """Stateless; any thread. `prefetch`, `move` and `compress` block for as long as they say."""
+
+    def __init__(self, store: Store, namespace_of: NamespaceOf) -> None:
+        self._store = store
+        self._namespace_of = namespace_of
+
+    def carry_out(self, command: Command) -> Outcome:
+        """Raises CommandError."""
+        keys = self._keys(command.select)
+        store = self._store
+        try:
+            match command:
+                case Lookup(select):
+                    return self._lookup(self._prompt(select))
+                case Prefetch(select, seconds):
+                    return self._prefetch(self._prompt(select), seconds)
+                case Pin(_, owner, seconds):
+                    return Outcome(len(keys), store.pin(keys, owner, seconds))
+                case Unpin(_, owner):
+                    return Outcome(len(keys), store.unpin(keys, owner))
+                case Clear(select):
+                    return self._clear(select, keys)
+                case Move(_, source, target, keep, seconds):
+                    moved = store.relocation.move(keys, source, target, keep=keep, seconds=seconds)
+                    return Outcome(len(keys), moved)
+                case Compress(_, tier, codec, config, seconds):
+                    return Outcome(
+                        len(keys), store.relocation.recode(keys, tier, codec, config, seconds=seconds)
+                    )
+        except (UnknownTier, UnknownCodec, ValueError) as error:
+            raise CommandError(str(error)) from error
+
+    def chunks(self, limit: int, tenant: str | None = None) -> list[Chunk]:
+        """Known chunks, those in memory first, of one tenant if it is named."""
+        known = self._store.chunks(limit=limit if tenant is None else 1 << 30)
+        chosen = [info for info in known if tenant is None or info.tenant == tenant]
+        return [
+            Chunk(
+                info.key.hex(),
+                dict(info.tiers),
+                info.tenant,
+                info.position,
+                info.holds,
+                dict(info.pins),
+                info.expires,
+            )
+            for info in chosen[:limit]
+        ]
+
+    def stats(self) -> StoreStats:
+        return self._store.stats()
+
+    def health(self) -> dict[str, bool]:
+        """Whether each tier answers."""
+        return self._store.health()
+
+    def layout(self) -> dict[str, Any]:
+        """What one chunk is here."""
+        return {"chunk_tokens": self._store.chunk_tokens, "chunk_bytes": self._store.chunk_bytes}
+
+    def _keys(self, select: Selection) -> Sequence[ChunkKey]:
+        if select.tokens:
+            return self._prompt(select)
+        if select.keys:
+            return [_key(text) for text in select.keys]
+        known = self._store.chunks(limit=1 << 30)
+        return [info.key for info in known if not select.tenant or info.tenant == select.tenant]
+
+    def _prompt(self, select: Selection) -> list[ChunkKey]:
+        if not select.tokens:
+            raise CommandError("this verb is about one prompt: select by tokens")
+        try:
+            return chunk_keys(
+                self._namespace_of(select.tenant, select.quality), select.tokens, self._store.chunk_tokens
+            )
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+
+    def _lookup(self, keys: list[ChunkKey]) -> Outcome:
+        store = self._store
+        with store.lookup(keys, owner="control") as lease:
+            tiers: dict[str, int] = {}
+            for segment in store.segments(lease):
+                tokens = segment.chunks * store.chunk_tokens
+                tiers[segment.tier] = tiers.get(segment.tier, 0) + tokens
+            return Outcome(len(keys), lease.known, lease.known * store.chunk_tokens, tiers)
+
+    def _prefetch(self, keys: list[ChunkKey], seconds: float) -> Outcome:
+        ready = self._store.relocation.prefetch(keys, seconds)
+        return Outcome(len(keys), ready, ready * self._store.chunk_tokens)
+
+    def _clear(self, select: Selection, keys: Sequence[ChunkKey]) -> Outcome:
+        if select.everything and not select.tenant:
+            cleared = self._store.clear()
+            return Outcome(cleared, cleared)
+        return Outcome(len(keys), self._store.clear(keys=keys))
+
+
+def _key(text: str) -> ChunkKey:
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise CommandError(f"{text!r} is no chunk key: it has {2 * KEY_BYTES} hexadecimal digits")
+    return ChunkKey(key)
