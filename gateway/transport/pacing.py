@@ -23,6 +23,8 @@ class Pacing:
     """Repeats of a newest record, an interval apart, before its acknowledgement can be missed."""
     loss_memory: float = 5.0
     """Early copies are sent for so long after a packet was lost; none on a path that loses nothing."""
+    lossy_burst: int = 1
+    """Packets per interval while some get lost, if one cannot hold all that is unacknowledged."""
     repeat_growth: float = 1.2
     """Each repeat without an answer makes the next wait longer by this factor."""
     longest_repeat: float = 0.1
@@ -43,8 +45,10 @@ class Pacing:
             <= 0
         ):
             raise ValueError("intervals must be positive")
-        if self.repeat_growth < 1 or min(self.early_copies, self.rtt_share, self.loss_memory) < 0:
-            raise ValueError("repeat_growth must be at least 1; copies, share and memory at least 0")
+        if min(self.repeat_growth, self.lossy_burst) < 1:
+            raise ValueError("repeat_growth and lossy_burst must be at least 1")
+        if min(self.early_copies, self.rtt_share, self.loss_memory) < 0:
+            raise ValueError("early_copies, rtt_share and loss_memory must not be negative")
 
 
 class RoundTrip:

@@ -276,8 +276,10 @@ class Packetizer:
             return list(self._pending.values())
         return self._settings.select(list(self._pending.values()), room, self._lost_before(now))
 
-    def _lost_left(self, now: float) -> bool:
-        """Is there a record that is taken for lost and was not sent again?"""
+    def _more_owed(self, now: float) -> bool:
+        """May another packet follow with records that this one did not hold, all of them sent before?"""
+        if self._burst + 1 < self._pacing.lossy_burst and self.lossy(now):
+            return True
         limit = self._lost_before(now)
         return any(r.first_sent >= 0 and r.last_sent < limit for r in self._pending.values())
 
@@ -311,7 +313,7 @@ class Packetizer:
         if len(self._sent_at) > _SENT_TIMES:
             self._sent_at.popitem(last=False)
         self._last_packet = now
-        more = self._unsent > 0 or (len(records) < len(self._pending) and self._lost_left(now))
+        more = self._unsent > 0 or (len(records) < len(self._pending) and self._more_owed(now))
         self._burst = self._burst + 1 if more and self._burst + 1 < _BURST else 0
         self._allowed = now if self._burst else now + self._interval(now)
         if fresh:

@@ -183,6 +183,27 @@ def test_more_than_a_packet_holds_leaves_in_several_at_once() -> None:
     assert len(packets) <= 4
 
 
+@pytest.mark.parametrize("burst", [1, 2])
+def test_a_lossy_path_gets_as_many_packets_at_once_as_are_allowed(burst: int) -> None:
+    sender = opened(settings=SenderSettings(Pacing(initial_rtt=RTT, lossy_burst=burst)))
+    for n in range(6):
+        sender.push(text("x" * 400), n / 20)
+        sent(sender, n / 20)
+    sender.acknowledge(AckPacket(1, 1, 0, 0, 0, 1), 0.3)  # the first packet was lost
+    while sent(sender, 0.3):  # what it carried is sent again first
+        pass
+    sender.push(text("x" * 400), 0.4)
+    assert len(sent(sender, 0.4)) == burst
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"interval": 0.0}, {"lossy_burst": 0}, {"early_copies": -1}, {"repeat_growth": 0.5}]
+)
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must"):
+        Pacing(**wrong)  # type: ignore[arg-type]
+
+
 def test_a_quiet_path_is_heard_from() -> None:
     sender = opened()
     due = sender.next_time(0.0)
