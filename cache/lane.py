@@ -6,6 +6,28 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
+
+
+class TransferLane(Protocol):
+    """Does jobs in order, somewhere else."""
+
+    @property
+    def began(self) -> float | None:
+        """When the job at work began, None while there is none."""
+        ...
+
+    def submit(self, job: Callable[[], object]) -> bool:
+        """Queue a job; False, and nothing queued, if it will not be done."""
+        ...
+
+    def close(self, seconds: float) -> bool:
+        """Finish what is queued, for at most `seconds`; returns whether nothing runs any more."""
+        ...
+
+
+MakeLane = Callable[[str, int, Callable[[], float]], TransferLane]
+"""From a name, how many jobs may wait, and a clock."""
 
 _log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from cache.economy import Economy
 from cache.index import Entry
 from cache.keys import ChunkKey
 from cache.landing import FrameLanding
-from cache.lane import Lane
+from cache.lane import Lane, MakeLane
 from cache.policies.policy import EvictionPolicy, make_policy
 from cache.settings import LinkSettings
 from cache.tiers.tier import Fault, Found, Frame, Tier
@@ -54,14 +54,15 @@ class Link:
         economy: Economy,
         clock: Callable[[], float],
         policy: str = "lru",
+        make_lane: MakeLane = Lane,
     ) -> None:
         self.name = tier.name
         self.tier = tier
         self.settings = settings
         self.codec = codec
         self.counters = TierCounters()
-        self.reads = Lane(f"sluice-kv-{tier.name}-load", _READS_WAITING, clock)
-        self.writes = Lane(f"sluice-kv-{tier.name}-save", _WRITES_WAITING, clock)
+        self.reads = make_lane(f"sluice-kv-{tier.name}-load", _READS_WAITING, clock)
+        self.writes = make_lane(f"sluice-kv-{tier.name}-save", _WRITES_WAITING, clock)
         self.waiting: deque[Save] = deque()
         self.saving: set[ChunkKey] = set()
         """Keys waiting or being written."""

@@ -12,7 +12,7 @@ import xxhash
 from cache.codecs.codec import Codec
 from cache.frame import Header, encode_head
 from cache.index import Entry, Place
-from cache.keys import ChunkKey
+from cache.keys import ChunkKey, namespace_of
 from cache.landing import RAW
 from cache.layout import KVLayout, view_of
 from cache.ledger import Ledger
@@ -84,7 +84,7 @@ class Saver:
     def saved(self, entries: Sequence[Entry]) -> None:
         """The chunks are new in the arena: write them through."""
         for link in self._links.values():
-            if link.settings.write == "through":
+            if link.settings.write == "through" and entries:
                 for entry in entries:
                     if link.name not in entry.places:
                         self.enqueue(entry, link)
@@ -271,6 +271,19 @@ class Saver:
     def _stays(self, link: Link, key: bytes) -> bool:
         entry = self._ledger.entries.get(ChunkKey(key))
         return entry is not None and (entry.pinned or key in link.saving)
+
+    def purge(self, link: Link, namespace: bytes | None) -> None:
+        """Delete every frame of a namespace, or every frame, also those that others wrote."""
+        doomed = [found.key for found in link.scan() if namespace in (None, namespace_of(found.key))]
+        for first in range(0, len(doomed), link.settings.batch):
+            link.delete(doomed[first : first + link.settings.batch])
+        with self._ledger.lock:
+            for key in doomed:
+                if link.policy is not None:
+                    link.policy.remove(key)
+                entry = self._ledger.entries.get(key)
+                if entry is not None:  # written again meanwhile, or found by a probe
+                    self._ledger.displaced(entry, link.name)
 
     def index(self, link: Link) -> None:
         """Learn what a bounded tier holds: at start, and when other processes have filled it."""

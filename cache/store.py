@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from heapq import heappop, heappush
@@ -19,10 +19,12 @@ from cache.economy import Decision, Economy, Segment
 from cache.fetch import Fetcher
 from cache.index import Entry
 from cache.keys import EXACT, ChunkKey, Namespace, namespace_of
+from cache.lane import Lane, MakeLane
 from cache.layout import KVLayout
 from cache.lease import BorrowState, Lease, Reservation
 from cache.ledger import Event, Ledger
 from cache.link import Link
+from cache.relocate import Relocator
 from cache.save import Saver
 from cache.settings import StoreSettings
 from cache.tiers.build import TierPlan, plan_tiers
@@ -41,6 +43,21 @@ class OpenNamespace(NamedTuple):
     """For every slower tier, instead of the tier's own."""
 
 
+class ChunkInfo(NamedTuple):
+    """What `Store.chunks` says of a chunk."""
+
+    key: ChunkKey
+    tenant: str
+    position: int
+    """Of its first token in its sequence; 0 if this process has not read it yet."""
+    tiers: Mapping[str, int]
+    """Bytes in each tier that has it, fastest first."""
+    holds: int
+    pins: Mapping[str, float]
+    """Ends by owner, wall-clock."""
+    expires: float | None
+
+
 class Store:
     """One engine's KV chunks over all tiers.
 
@@ -57,10 +74,11 @@ class Store:
         settings: StoreSettings,
         *,
         tiers: Sequence[TierPlan] | None = None,
+        make_lane: MakeLane = Lane,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """`tiers`, fastest first, replace those that the settings name.
+        """`tiers`, fastest first, replace those that the settings name; `make_lane` the threads of transfers.
 
         Raises ValueError for settings that cannot work, OSError if the arena's memory or the file tier's
         directory cannot be had. A server that does not answer is no error.
@@ -77,7 +95,7 @@ class Store:
         self._due: list[tuple[float, int]] = []
         self._numbers = count()
         plans = plan_tiers(settings, self.chunk_bytes) if tiers is None else tiers
-        links = self._links = {plan.tier.name: self._link(plan) for plan in plans}
+        links = self._links = {plan.tier.name: self._link(plan, make_lane) for plan in plans}
         self.arena = Arena(settings.memory.bytes, self.chunk_bytes, prefault=settings.memory.prefault)
         ledger = self._ledger = Ledger(self.arena, settings.memory.policy, self._quota, self._tenant)
         blocks = settings.chunk_blocks
@@ -94,6 +112,7 @@ class Store:
             clock=clock,
             wall=wall,
         )
+        self._relocator = Relocator(self, ledger, self._saver, links)
         ledger.before_drop = self._saver.before_drop
         for link in links.values():
             if link.policy is not None:
@@ -271,7 +290,51 @@ class Store:
                 if entry is not None:
                     self._ledger.room.policy(entry.tenant).touch(key)
 
-    # Pins, events, figures
+    # Control: what operators ask for. `prefetch`, `move` and `recode` block, everything else does not.
+
+    @property
+    def relocation(self) -> Relocator:
+        """`prefetch`, `move` and `recode`."""
+        return self._relocator
+
+    def clear(self, *, keys: Sequence[ChunkKey] | None = None, namespace: bytes | None = None) -> int:
+        """Forget chunks in every tier: of `keys`, of a namespace, or all. Returns how many were known.
+
+        No lookup of this process finds them from here on; shared tiers are purged in the background, also of
+        what this process did not know of. Other processes that have them in memory keep them.
+        """
+        ledger = self._ledger
+        with ledger.lock:
+            if keys is not None:
+                entries = [entry for key in keys if (entry := ledger.entries.get(key)) is not None]
+            else:
+                entries = [
+                    entry for key, entry in ledger.entries.items() if namespace in (None, namespace_of(key))
+                ]
+            for name, link in self._links.items():
+                if keys is None:
+                    link.writes.submit(partial(self._saver.purge, link, namespace))
+                else:
+                    self._saver.remove(link, [entry.key for entry in entries if name in entry.places])
+            for entry in entries:
+                ledger.clear(entry)
+        return len(entries)
+
+    def chunks(self, *, namespace: bytes | None = None, limit: int = 1000) -> list[ChunkInfo]:
+        """Known chunks, those in the arena first."""
+        ledger = self._ledger
+        with ledger.lock:
+            chosen = [
+                entry
+                for key, entry in ledger.entries.items()
+                if (namespace is None or namespace_of(key) == namespace) and entry.landing is None
+            ]
+            chosen.sort(key=lambda entry: entry.slot is None)
+            return [self._info(entry) for entry in chosen[:limit]]
+
+    def health(self) -> dict[str, bool]:
+        """Whether each tier answers, as far as its last operations tell."""
+        return {MEMORY: True} | {name: link.available() for name, link in self._links.items()}
 
     def pin(self, keys: Iterable[ChunkKey], owner: str, seconds: float) -> int:
         """Keep chunks from eviction on behalf of `owner`, for `seconds`; returns how many are known."""
@@ -369,16 +432,23 @@ class Store:
         if self._ledger.pins:
             self._ledger.expire_pins(self._wall())
 
+    def _info(self, entry: Entry) -> ChunkInfo:
+        tiers = {name: place.nbytes for name, place in entry.places.items()}
+        if entry.slot is not None:
+            tiers = {MEMORY: self.chunk_bytes} | tiers
+        pins = self._ledger.pins.owners(entry.key)
+        return ChunkInfo(entry.key, entry.tenant, entry.position, tiers, entry.holds, pins, entry.expires)
+
     # What links, fetches and saves ask
 
-    def _link(self, plan: TierPlan) -> Link:
+    def _link(self, plan: TierPlan, make_lane: MakeLane) -> Link:
         codec = registry.make(plan.link.codec, plan.link.codec_config)
         if not codec.lossless:
             raise ValueError(
                 f"tier {plan.tier.name}: codec {codec.name} is lossy, and exact lookups take no lossy KV;"
                 " give it to a namespace of another kind instead"
             )
-        return Link(plan.tier, plan.link, codec, self.economy, self._clock, plan.policy)
+        return Link(plan.tier, plan.link, codec, self.economy, self._clock, plan.policy, make_lane)
 
     def _codec_for(self, link: Link, key: ChunkKey) -> Codec:
         known = self._namespaces.get(namespace_of(key))
