@@ -16,6 +16,7 @@ COMMANDS: dict[str, str] = {
     "install-engine": "gateway.cli.install_engine",
     "key": "gateway.access.cli",
     "settings": "gateway.cli.settings",
+    "cache": "gateway.cli.cache",
     "codec": "gateway.cli.codec",
     "demo": "engine_adapter.demo.cli",
     "lab": "gateway.cli.lab",
