@@ -1,9 +1,10 @@
 """What kept streams cost, by the path that they are read on: `python -m loadtests.streams`.
 
 First in one process, without sockets: an event that is relayed while nothing is kept, while keeping is
-possible and not asked for, and while it is kept. Then a gateway on a core of its own before canned engines that
-say 50 tokens a second per stream, read as a plain stream, as a kept one, by GET, and over data channels (one
-call per stream). CPU is the gateway's own, of its whole process tree, in a window in which every stream runs.
+possible and not asked for, and while it is kept. Then a gateway on a core of its own before canned engines
+that say 50 tokens a second per stream, read as a plain stream, as a kept one, by GET, and over data channels
+(one call per stream). CPU is the gateway's own, of its whole process tree, in a window in which every stream
+runs.
 """
 
 from __future__ import annotations
