@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { Link } from "../src/network/link";
-import { LINKS, type LinkSettings } from "../src/network/links";
-import { ShapedNetwork } from "../src/network/shaped";
+import { Link, type LinkSettings } from "../src/network/link";
+import { type LinkName, LINKS, openLink } from "../src/network/links";
+import { linkClock, ShapedNetwork } from "../src/network/shaped";
 import { TcpReceiver } from "../src/network/tcp";
 
 const CALM: LinkSettings = { roundTripMs: 100, loss: 0, outageEveryMs: 1e12, outageMs: 1 };
@@ -93,6 +93,8 @@ describe("TcpReceiver", () => {
   });
 });
 
+const link = (name: LinkName): Link => openLink(name, linkClock());
+
 describe("ShapedNetwork", () => {
   beforeEach(() => {
     vi.useFakeTimers();
@@ -114,7 +116,7 @@ describe("ShapedNetwork", () => {
 
   it("brings a response late but whole, with its head", async () => {
     const network = new ShapedNetwork();
-    network.choose("train");
+    network.use(link("train"));
     const read = network
       .fetch("/")
       .then(async (response) => [response.headers.get("x-sluice-worker"), await response.text()]);
@@ -124,7 +126,7 @@ describe("ShapedNetwork", () => {
 
   it("loses datagrams but keeps messages, in their order", async () => {
     const network = new ShapedNetwork();
-    network.choose("crowd");
+    network.use(link("crowd"));
     const datagrams: number[] = [];
     const messages: number[] = [];
     const sendDatagram = network.datagrams((datagram: number) => datagrams.push(datagram));
@@ -144,12 +146,12 @@ describe("ShapedNetwork", () => {
     const pieces = new TransformStream<Uint8Array, Uint8Array>(undefined, { highWaterMark: 9 }, { highWaterMark: 9 });
     vi.stubGlobal("fetch", () => Promise.resolve(new Response(pieces.readable)));
     const network = new ShapedNetwork();
-    network.choose("train");
+    network.use(link("train"));
     const text = network.fetch("/").then((response) => response.text());
     await vi.advanceTimersByTimeAsync(5000);
     const writer = pieces.writable.getWriter();
     await writer.write(letter("a"));
-    network.choose(null);
+    network.use(undefined);
     await writer.write(letter("b"));
     await writer.close();
     await vi.advanceTimersByTimeAsync(5000);

@@ -1,6 +1,7 @@
 import { type ChannelState, EloquentClient } from "../eloquent";
 import { FleetWatch } from "../fleet/watch";
-import { ShapedNetwork } from "../network/shaped";
+import { openLink } from "../network/links";
+import { linkClock, ShapedNetwork } from "../network/shaped";
 import { authorization, GatewayClient } from "../openai/client";
 import { openConversations } from "../storage/conversations";
 import { loadPreferences, type Preferences, savePreferences } from "../storage/preferences";
@@ -47,8 +48,16 @@ export function startApp(): App {
   });
   const client = new GatewayClient(streams, headers);
   const fleet = new FleetWatch(client);
+  const restartLink = followLink(preferences, network);
   const session = new ChatSession({
-    transport: client,
+    // Every answer meets the same outages: regenerated over the other transport, it can be compared.
+    transport: {
+      open: (request, signal) => {
+        restartLink();
+        return client.open(request, signal);
+      },
+      resume: (place, signal) => client.resume(place, signal),
+    },
     models: (signal) => fleet.models(signal),
     onTrouble: () => void fleet.look(),
     draft: preferences.get().defaults,
@@ -60,7 +69,6 @@ export function startApp(): App {
   preferences.subscribe(() => {
     savePreferences(localStorage, preferences.get());
   });
-  followLink(preferences, network);
   rereadOnNewKey(preferences, fleet, streams);
   void keepConversations(session, keeping).then(() => {
     navigator.start();
@@ -70,15 +78,20 @@ export function startApp(): App {
   return { session, navigator, fleet, preferences, network, streams, channel, keeping };
 }
 
-function followLink(preferences: Store<Preferences>, network: ShapedNetwork): void {
+/** Puts the chosen link between the page and the gateway; gives back how to start its outages anew. */
+function followLink(preferences: Store<Preferences>, network: ShapedNetwork): () => void {
   let link: Preferences["link"] = null;
+  const restart = (): void => {
+    network.use(link === null ? undefined : openLink(link, linkClock()));
+  };
   const follow = (): void => {
     if (preferences.get().link === link) return;
     link = preferences.get().link;
-    network.choose(link);
+    restart();
   };
   follow();
   preferences.subscribe(follow);
+  return restart;
 }
 
 /** Another key may see other models, and other streams. Waits for the end of the typing. */

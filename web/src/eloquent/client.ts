@@ -60,6 +60,11 @@ export class EloquentClient {
     return this.#switchboard.roundTripMs();
   }
 
+  /** Opens the data channel before the first stream needs it; whether there is one then. */
+  async connect(): Promise<boolean> {
+    return this.#useChannel() && (await this.#switchboard.connect()) !== undefined;
+  }
+
   /** Hangs up, e.g. because another API key is used from now on. */
   reset(): void {
     this.#switchboard.reset();

@@ -1,4 +1,11 @@
-import type { LinkSettings } from "./links";
+export interface LinkSettings {
+  readonly roundTripMs: number;
+  /** Share of packets lost at any time, 0 to 1. */
+  readonly loss: number;
+  /** Mean time between two outages, and mean length of one, both exponential. */
+  readonly outageEveryMs: number;
+  readonly outageMs: number;
+}
 
 /** A generator of numbers in [0, 1), the same for the same seed (mulberry32). */
 export function seeded(seed: number): () => number {

@@ -1,13 +1,6 @@
 /** Networks that the page can pretend to be on, so that a user feels what they do to an answer. */
 
-export interface LinkSettings {
-  readonly roundTripMs: number;
-  /** Share of packets lost at any time, 0 to 1. */
-  readonly loss: number;
-  /** Mean time between two outages, and mean length of one, both exponential. */
-  readonly outageEveryMs: number;
-  readonly outageMs: number;
-}
+import { Link, type LinkSettings } from "./link";
 
 interface NamedLink {
   readonly name: string;
@@ -39,8 +32,11 @@ export const LINKS = [
 
 export type LinkName = (typeof LINKS)[number]["name"];
 
-export function linkSettings(name: LinkName): LinkSettings {
+/** The outages of a link are the same each time, counted from `startedAt`, so that two tries can be compared. */
+const SEED = 20240112;
+
+export function openLink(name: LinkName, startedAt: number): Link {
   const link = LINKS.find((one) => one.name === name);
   if (!link) throw new RangeError(`There is no link ${name}.`);
-  return link.settings;
+  return new Link(link.settings, SEED, startedAt);
 }

@@ -1,5 +1,4 @@
-import { Link } from "./link";
-import { type LinkName, linkSettings } from "./links";
+import type { Link } from "./link";
 import { TcpReceiver } from "./tcp";
 
 type Bytes = Uint8Array<ArrayBuffer>;
@@ -21,9 +20,8 @@ export class ShapedNetwork {
     return this.#link;
   }
 
-  choose(name: LinkName | null): void {
-    const seed = crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
-    this.#link = name === null ? undefined : new Link(linkSettings(name), seed, linkClock());
+  use(link: Link | undefined): void {
+    this.#link = link;
   }
 
   /** A request costs the round trips of a new connection, and the body comes as TCP would bring it. */

@@ -74,6 +74,12 @@ function readData({ data, number }: StreamEvent): Chunk {
   return failure ? { events: [{ type: "error", failure }] } : readChunk(value, number);
 }
 
+/** The text in one event of a chat completion stream, reasoning included; "" for one without. */
+export function readPiece(data: string): string {
+  const { events } = readChunk(parseJson(data), 0);
+  return events.map((event) => (event.type === "text" || event.type === "reasoning" ? event.text : "")).join("");
+}
+
 /**
  * Turns the events of a chat completion stream into the steps of an answer.
  *

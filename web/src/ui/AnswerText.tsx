@@ -1,11 +1,10 @@
 import { lazy, Suspense } from "react";
 
-const load = (): Promise<typeof import("./Markdown")> => import("./Markdown");
-const Markdown = lazy(load);
+const Markdown = lazy(() => import("./Markdown"));
 
 /** Fetches what draws markdown before the first answer needs it. */
 export function preloadMarkdown(): void {
-  void load();
+  void import("./Markdown");
 }
 
 interface AnswerTextProps {

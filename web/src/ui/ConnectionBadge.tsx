@@ -35,6 +35,9 @@ export function ConnectionBadge() {
       >
         <TransportChoice state={state} />
         <BadNetwork down={down} />
+        <Popover.Close asChild>
+          <a href="#/race">See both transports side by side</a>
+        </Popover.Close>
       </Popover.Content>
     </Popover.Root>
   );
@@ -129,7 +132,9 @@ function BadNetwork({ down }: { readonly down: boolean }) {
             ))}
           </fieldset>
           <p className="connection__state" data-down={down}>
-            {down ? "The network is gone at this moment." : "The page pretends to be there; nothing real is slowed."}
+            {down
+              ? "The network is gone at this moment."
+              : "The page pretends to be there. Every answer meets the same outages: regenerate one over the other transport."}
           </p>
         </>
       )}

@@ -19,6 +19,7 @@ import { useShortcuts } from "./use-shortcuts";
 import { useStopKey } from "./use-stop-key";
 
 const FleetPage = lazy(() => import("./fleet/FleetPage"));
+const RacePage = lazy(() => import("./race/RacePage"));
 
 type Panel =
   | { readonly name: "settings"; readonly focus: SettingsField }
@@ -26,7 +27,7 @@ type Panel =
   | { readonly name: "shortcuts" }
   | null;
 
-const TITLES = { chat: "Sluice", fleet: "Fleet · Sluice" } as const;
+const TITLES = { chat: "Sluice", fleet: "Fleet · Sluice", race: "Side by side · Sluice" } as const;
 
 export function Page() {
   const { session, navigator } = useApp();
@@ -124,7 +125,7 @@ export function Page() {
           />
         ) : (
           <Suspense fallback={<main className="board" id="main" aria-busy="true" />}>
-            <FleetPage onKey={openKey} />
+            {view === "fleet" ? <FleetPage onKey={openKey} /> : <RacePage onKey={openKey} />}
           </Suspense>
         )}
       </div>

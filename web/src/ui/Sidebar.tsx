@@ -1,4 +1,4 @@
-import { KeyRound, Network, Plus, Search, X } from "lucide-react";
+import { Flag, KeyRound, Network, Plus, Search, X } from "lucide-react";
 import { type RefObject, useState } from "react";
 import type { View } from "../app/address";
 import type { Conversation } from "../chat/types";
@@ -17,7 +17,10 @@ interface SidebarProps {
   readonly onSettings: () => void;
 }
 
-const PAGES: readonly (readonly [View, string, typeof Network])[] = [["fleet", "Fleet", Network]];
+const PAGES: readonly (readonly [View, string, typeof Network])[] = [
+  ["fleet", "Fleet", Network],
+  ["race", "Side by side", Flag],
+];
 
 export function Sidebar({ searchField, onRemoved, onChosen, onSettings }: SidebarProps) {
   const { session, navigator, keeping } = useApp();

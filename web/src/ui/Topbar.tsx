@@ -23,7 +23,8 @@ export function Topbar({ view, onMenu, onSettings }: TopbarProps) {
       <button type="button" className="icon-button topbar__menu" aria-label="Conversations" onClick={onMenu}>
         <Menu aria-hidden="true" />
       </button>
-      {view === "chat" ? <ModelPicker /> : <h1 className="topbar__title">Fleet</h1>}
+      {view === "fleet" ? null : <ModelPicker />}
+      {view === "chat" ? null : <h1 className="topbar__title">{view === "fleet" ? "Fleet" : "Side by side"}</h1>}
       <p className={`topbar__gate topbar__gate--${position}`} role="status">
         <GateMark position={position} />
         <span>{gate.words}</span>
