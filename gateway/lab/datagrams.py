@@ -36,7 +36,7 @@ class Sent:
 
 @dataclass(slots=True)
 class DatagramStream:
-    """`copies` of every packet, `spacing` seconds apart; a parity packet after every `group` tokens, if any."""
+    """`copies` of every packet, `spacing` seconds apart; a parity packet after `group` tokens, if not 0."""
 
     case: Case
     copies: int = 1
