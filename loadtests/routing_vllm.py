@@ -56,7 +56,7 @@ class Load:
     turns: int = 3
     answer_tokens: int = 16
     think_seconds: float = 0.5
-    cache_tokens: int = 16_384
+    cache_tokens: int = 14_336
     """KV cache of each worker."""
 
 

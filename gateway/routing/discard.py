@@ -26,8 +26,12 @@ class Discard:
 
     def step(self) -> None:
         """Free some."""
-        dictionary = self._dictionaries[-1]
-        for _ in range(min(STEP, len(dictionary))):
-            dictionary.popitem()
-        if not dictionary:
-            self._dictionaries.pop()
+        left = STEP
+        while left and self._dictionaries:
+            dictionary = self._dictionaries[-1]
+            some = min(left, len(dictionary))
+            for _ in range(some):
+                dictionary.popitem()
+            left -= some
+            if not dictionary:
+                self._dictionaries.pop()

@@ -10,12 +10,12 @@ that a mistake in that direction is found out.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import OrderedDict, deque
 from itertools import islice
 from typing import Final
 
 from gateway.routing.discard import Discard
 from gateway.routing.fingerprint import BOUNDS, Fingerprint
+from gateway.routing.segments import RecentMap
 from gateway.routing.tiers import DEVICE, SharedTiers
 
 ENTRY_BYTES: Final = 208
@@ -55,8 +55,8 @@ class CacheMirror:
         self.capacity = capacity
         self.max_entries = max(1, max_entries)
         self._known: int | None = None
-        self._resident: OrderedDict[int, int] = OrderedDict()
-        self._ghosts: OrderedDict[int, int] = OrderedDict()
+        self._resident: RecentMap[int] = RecentMap()
+        self._ghosts: RecentMap[int] = RecentMap()
         self._used = 0
         self._ghosts_used = 0
         self._step = -FIRST_STEP
@@ -101,20 +101,12 @@ class CacheMirror:
         if fresh:
             added = hashes[:fresh]
             sizes = prompt.sizes(depth)
-            if ghosts and not ghosts.keys().isdisjoint(added):
+            if ghosts:
                 for key in added:
-                    self._ghosts_used -= ghosts.pop(key, 0)
-            if resident.keys().isdisjoint(added):
-                resident.update(zip(added, sizes, strict=True))
-                self._used += prompt.covered(len(hashes)) - prompt.covered(depth)
-            else:
-                for key, size in zip(added, sizes, strict=True):
-                    if key not in resident:
-                        resident[key] = size
-                        self._used += size
-                    resident.move_to_end(key)
+                    self._ghosts_used -= ghosts.pop(key) or 0
+            self._used += sum(resident.add(added, sizes))
         try:
-            deque(map(resident.move_to_end, islice(hashes, fresh, None)), maxlen=0)
+            resident.renew(islice(hashes, fresh, None))
         except KeyError:  # a shallower prefix was taken out by the engine's word, a deeper one was not
             self._touch_each(prompt)
         if self._used > self.capacity or len(self) > self.max_entries:
@@ -122,16 +114,13 @@ class CacheMirror:
 
     def _touch_each(self, prompt: Fingerprint) -> None:
         for key, size in zip(prompt.hashes, prompt.sizes(0), strict=True):
-            if key not in self._resident:
-                self._resident[key] = size
-                self._used += size
-                self._ghosts_used -= self._ghosts.pop(key, 0)
-            self._resident.move_to_end(key)
+            self._used += sum(self._resident.add((key,), (size,)))
+            self._ghosts_used -= self._ghosts.pop(key) or 0
 
     def forget(self, prompt: Fingerprint, depth: int) -> None:
         """What `touch(prompt, depth)` added was not computed after all."""
         for key in islice(prompt.hashes, len(prompt.hashes) - depth):
-            if (size := self._resident.pop(key, None)) is not None:
+            if (size := self._resident.pop(key)) is not None:
                 self._used -= size
 
     def correct(self, key: int, size: int, tiers: int) -> None:
@@ -140,13 +129,13 @@ class CacheMirror:
         if tiers & DEVICE:
             self.lower.pop(key, None)
             if key not in resident:
-                resident[key] = size
+                resident.put(key, size)
                 self._used += size
-                self._ghosts_used -= self._ghosts.pop(key, 0)
+                self._ghosts_used -= self._ghosts.pop(key) or 0
                 if len(self) > self.max_entries:
                     self._evict()
             return
-        self._used -= resident.pop(key, 0)
+        self._used -= resident.pop(key) or 0
         if tiers:
             self.lower[key] = tiers
             if len(self) > self.max_entries:
@@ -187,9 +176,9 @@ class CacheMirror:
 
     def clear(self) -> None:
         """The worker restarted, or says that its cache is empty."""
-        for discarded in (self._resident, self._ghosts, self.lower):
+        for discarded in (*self._resident.take(), *self._ghosts.take(), self.lower):
             self._discard.add(discarded)
-        self._resident, self._ghosts, self.lower = OrderedDict(), OrderedDict(), {}
+        self.lower = {}
         self._used = self._ghosts_used = 0
 
     def shed(self) -> bool:
@@ -207,8 +196,8 @@ class CacheMirror:
         """The worker said how large its cache is. Learning only makes it smaller from now on, and never less
         than half, because answers and running requests take room in it too."""
         self._known = self.capacity = max(SMALLEST_CAPACITY, capacity)
-        self._discard.add(self._ghosts)
-        self._ghosts = OrderedDict()
+        for discarded in self._ghosts.take():
+            self._discard.add(discarded)
         self._ghosts_used = 0
 
     def rescale(self, factor: float) -> None:
@@ -245,24 +234,21 @@ class CacheMirror:
     def _evict(self) -> None:
         """At most EVICTIONS at once, so that a bound which was lowered is reached over several requests."""
         resident, ghosts = self._resident, self._ghosts
-        keep = self._known is None
-        for _ in range(EVICTIONS):
-            if not resident or self._used <= self.capacity:
-                break
-            key, size = resident.popitem(last=False)
-            self._used -= size
-            if keep:
-                ghosts[key] = size
-                self._ghosts_used += size
-        room = int(self.capacity * GHOST_SHARE)
-        excess = len(self) - self.max_entries
-        for _ in range(EVICTIONS):
-            if ghosts and (excess > 0 or self._ghosts_used > room):
-                self._ghosts_used -= ghosts.popitem(last=False)[1]
-            elif excess <= 0:
-                break
-            elif self.lower:
-                del self.lower[next(iter(self.lower))]
-            else:
-                self._used -= resident.popitem(last=False)[1]
+        if (over := self._used - self.capacity) > 0:
+            for key, size in resident.pop_oldest(EVICTIONS, over):
+                self._used -= size
+                if self._known is None:
+                    ghosts.put(key, size)
+                    self._ghosts_used += size
+        if (over := self._ghosts_used - int(self.capacity * GHOST_SHARE)) > 0:
+            self._ghosts_used -= sum(size for _, size in ghosts.pop_oldest(EVICTIONS, over))
+        excess = min(EVICTIONS, len(self) - self.max_entries)
+        if excess > 0:
+            gone = ghosts.pop_oldest(excess)
+            self._ghosts_used -= sum(size for _, size in gone)
+            excess -= len(gone)
+        while excess > 0 and self.lower:
+            del self.lower[next(iter(self.lower))]
             excess -= 1
+        if excess > 0:
+            self._used -= sum(size for _, size in resident.pop_oldest(excess))

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from gateway.routing.discard import Discard
 from gateway.routing.kv_wire import BlockHash, BlockRemoved, BlockStored, KVEventError
+from gateway.routing.segments import BlockMap
 from gateway.routing.tiers import DEVICE, tier_of
 
 
-class Block:
+class Block(msgspec.Struct, gc=False, eq=False):
     """`tiers` as in `tiers`; `number` counts from 1 at the root, None where unknown."""
 
-    __slots__ = ("hash", "number", "parent", "tiers")
-
-    def __init__(self, hash_: BlockHash, parent: Block | None, tiers: int) -> None:
-        self.hash = hash_
-        self.parent = parent
-        self.number: int | None = None
-        self.tiers = tiers
+    hash: BlockHash
+    parent: Block | None
+    tiers: int
+    number: int | None = None
 
 
 class EngineBlocks:
@@ -31,7 +31,7 @@ class EngineBlocks:
 
     def __init__(self, max_blocks: int) -> None:
         self.block_size: int | None = None
-        self._blocks: dict[BlockHash, Block] = {}
+        self._blocks: BlockMap[Block] = BlockMap()
         self._max_blocks = max_blocks
         self._discard = Discard()
         self.overflowed = 0
@@ -71,7 +71,8 @@ class EngineBlocks:
                 if len(self._blocks) >= self._max_blocks:
                     self.overflowed += 1
                     break
-                block = self._blocks[hash_] = Block(hash_, parent, tier)
+                block = Block(hash_, parent, tier)
+                self._blocks.put(hash_, block)
             else:
                 block.tiers |= tier
             if parent is not None:
@@ -90,7 +91,8 @@ class EngineBlocks:
                 if len(self._blocks) >= self._max_blocks:
                     self.overflowed += 1
                     break
-                block = self._blocks[hash_] = Block(hash_, None, tier)
+                block = Block(hash_, None, tier)
+                self._blocks.put(hash_, block)
             block.tiers |= tier
             stored.append(block)
         return stored
@@ -107,14 +109,14 @@ class EngineBlocks:
                 continue
             block.tiers &= ~tier
             if not block.tiers:
-                del self._blocks[hash_]
+                self._blocks.pop(hash_)
             changed.append(block)
         return changed
 
     def clear(self) -> None:
         """Everything is gone; the block size may be another one from now on."""
-        self._discard.add(self._blocks)
-        self._blocks = {}
+        for discarded in self._blocks.take():
+            self._discard.add(discarded)
         self.block_size = None
         self.overflowed = 0
 

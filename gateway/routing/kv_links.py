@@ -20,6 +20,7 @@ from gateway.routing.fingerprint import Fingerprint
 from gateway.routing.index import CacheMirror
 from gateway.routing.kv_blocks import Block, EngineBlocks, chain
 from gateway.routing.kv_wire import BlockHash, BlockRemoved, BlockStored
+from gateway.routing.segments import BlockMap, RecentMap
 from gateway.routing.state import EndedRequest
 from gateway.routing.tiers import DEVICE, SharedTiers, tier_of
 
@@ -29,7 +30,7 @@ EARLY_S: Final = 0.05
 LATE_S: Final = 0.5
 """Events of a prefill may come this long before the request's start is stamped or after its first token."""
 GIVE_UP_S: Final = 5.0
-UNLINKED: Final = 65_536
+UNLINKED: Final = 8192
 """Blocks in shared tiers that are remembered in case their prompt is found later."""
 
 
@@ -39,8 +40,8 @@ class PromptLinks:
     def __init__(self, blocks: EngineBlocks, cache: CacheMirror) -> None:
         self._blocks = blocks
         self._cache = cache
-        self._block_of: OrderedDict[int, BlockHash] = OrderedDict()
-        self._chunks_of: dict[BlockHash, dict[int, int]] = {}
+        self._block_of: RecentMap[BlockHash] = RecentMap()
+        self._chunks_of: BlockMap[dict[int, int]] = BlockMap()
         self._recent: deque[tuple[float, int, Block]] = deque(maxlen=RECENT_EVENTS)
         self._pending: deque[EndedRequest] = deque(maxlen=PENDING)
         self._unlinked: OrderedDict[BlockHash, int] = OrderedDict()
@@ -106,7 +107,7 @@ class PromptLinks:
 
     def _removed_for_all(self, hashes: list[BlockHash], tier: int, shared: SharedTiers) -> None:
         for hash_ in hashes:
-            for key in self._chunks_of.get(hash_, ()):
+            for key in self._chunks_of.get(hash_) or ():
                 shared.remove(key, tier)
             if left := self._unlinked.pop(hash_, 0) & ~tier:
                 self._unlinked[hash_] = left
@@ -207,14 +208,18 @@ class PromptLinks:
     def _set(self, key: int, block: Block, size: int) -> None:
         old = self._block_of.get(key)
         if old == block.hash:
-            self._block_of.move_to_end(key)
+            self._block_of.renew((key,))
             return
         if old is not None:
             self._drop(key, old)
-        self._block_of[key] = block.hash
-        self._chunks_of.setdefault(block.hash, {})[key] = size
+        self._block_of.put(key, block.hash)
+        chunks = self._chunks_of.get(block.hash)
+        if chunks is None:
+            self._chunks_of.put(block.hash, {key: size})
+        else:
+            chunks[key] = size
         while len(self._block_of) > self._cache.max_entries:
-            oldest, hash_ = self._block_of.popitem(last=False)
+            ((oldest, hash_),) = self._block_of.pop_oldest(1)
             self._drop(oldest, hash_)
 
     def _drop(self, key: int, hash_: BlockHash) -> None:
@@ -222,4 +227,4 @@ class PromptLinks:
         if chunks is not None:
             chunks.pop(key, None)
             if not chunks:
-                del self._chunks_of[hash_]
+                self._chunks_of.pop(hash_)

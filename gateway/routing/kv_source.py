@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
+
+import msgspec
 
 from gateway.routing.kv_blocks import EngineBlocks
 from gateway.routing.kv_links import PromptLinks
 from gateway.routing.kv_sequence import EventSequence, Verdict
-from gateway.routing.kv_wire import AllBlocksCleared, BlockStored, EventBatch, decode_batch
+from gateway.routing.kv_wire import AllBlocksCleared, BlockStored, CacheEvent, EventBatch, decode_batch
 from gateway.routing.state import WorkerState
 
 Status = Literal["connecting", "live", "degraded", "refused"]
 """`degraded`: events were lost for good, so blocks may be listed that are gone; the mirror counts instead,
 until the worker restarts or clears its cache. `refused`: the events cannot be used."""
 
-SLICE: Final = 256
+SLICE: Final = 128
 """Blocks that are applied in one go: a fraction of a millisecond."""
 
 
@@ -157,15 +160,20 @@ class EventSource:
 
 def _slices(batch: EventBatch) -> list[EventBatch]:
     """The batch in parts of at most SLICE blocks, in order."""
-    parts: list[EventBatch] = []
-    for event in batch.events:
-        if not isinstance(event, BlockStored) or len(event.block_hashes) <= SLICE:
-            parts.append(EventBatch(batch.ts, [event], batch.data_parallel_rank))
-            continue
-        hashes, parent = event.block_hashes, event.parent_block_hash
-        for start in range(0, len(hashes), SLICE):
-            some = hashes[start : start + SLICE]
-            part = BlockStored(some, event.block_size, parent, event.medium, event.group_idx)
-            parts.append(EventBatch(batch.ts, [part], batch.data_parallel_rank))
-            parent = some[-1]
-    return parts
+    return [
+        EventBatch(batch.ts, [part], batch.data_parallel_rank)
+        for event in batch.events
+        for part in _parts(event)
+    ]
+
+
+def _parts(event: CacheEvent) -> Iterator[CacheEvent]:
+    if isinstance(event, AllBlocksCleared) or len(event.block_hashes) <= SLICE:
+        yield event
+        return
+    hashes = event.block_hashes
+    for start in range(0, len(hashes), SLICE):
+        part = msgspec.structs.replace(event, block_hashes=hashes[start : start + SLICE])
+        if isinstance(part, BlockStored) and start:
+            part.parent_block_hash = hashes[start - 1]
+        yield part

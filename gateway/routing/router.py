@@ -27,6 +27,8 @@ from gateway.routing.tiers import SharedStores
 
 DENSITY_STEP: Final = 0.02
 """Relative change of the bytes per token that is worth resizing the mirrors for."""
+SHARED_PART: Final = 8
+"""Tiers that several workers read get one in so many entries of the index, all together."""
 
 
 class Router:
@@ -174,8 +176,9 @@ class Router:
 
     def _share_index(self) -> None:
         self._shared.keep_hosts({state.worker.host for state in self._states.values()})
-        share = self.settings.index_bytes // ENTRY_BYTES // (len(self._states) + len(self._shared))
+        entries = self.settings.index_bytes // ENTRY_BYTES
+        for_shared = entries // SHARED_PART
         for state in self._states.values():
-            state.cache.max_entries = max(1, share)
+            state.cache.max_entries = max(1, (entries - for_shared) // len(self._states))
         for shared in self._shared:
-            shared.max_entries = max(1, share)
+            shared.max_entries = max(1, for_shared // len(self._shared))

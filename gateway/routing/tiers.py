@@ -5,9 +5,10 @@ A set of tiers is a sum of the constants. The lower the bit, the faster the tier
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Final, Literal
+
+from gateway.routing.segments import RecentMap
 
 DEVICE: Final = 1
 HOST: Final = 2
@@ -58,31 +59,30 @@ class SharedTiers:
         self.of = tiers
         """The tiers that are shared here."""
         self.max_entries = max_entries
-        self._tiers: OrderedDict[int, int] = OrderedDict()
+        self._tiers: RecentMap[int] = RecentMap()
 
     def __len__(self) -> int:
         return len(self._tiers)
 
     def get(self, key: int) -> int:
         """The tiers that hold a prefix."""
-        return self._tiers.get(key, 0)
+        return self._tiers.get(key) or 0
 
     def add(self, key: int, tiers: int) -> None:
         """Somebody has stored it."""
         held = self._tiers
-        held[key] = held.get(key, 0) | tiers
-        held.move_to_end(key)
+        held.put(key, (held.get(key) or 0) | tiers)
         for _ in range(2):  # a bound that was lowered is reached over several calls
             if len(held) > self.max_entries:
-                held.popitem(last=False)
+                held.pop_oldest(1)
 
     def remove(self, key: int, tiers: int) -> None:
         """It is gone from these tiers."""
-        left = self._tiers.get(key, 0) & ~tiers
+        left = self.get(key) & ~tiers
         if left:
-            self._tiers[key] = left
+            self._tiers.put(key, left)
         else:
-            self._tiers.pop(key, None)
+            self._tiers.pop(key)
 
 
 class SharedStores:

@@ -248,7 +248,8 @@ def test_more_blocks_than_allowed_are_not_kept(make_fleet: MakeFleet) -> None:
 
 def test_a_large_batch_is_applied_in_slices_that_keep_the_chain(rig: Rig) -> None:
     rig.serve(ask("x", 40_960), [stored(list(range(1, 641)))])
-    assert len(rig.source.apply(payload(stored(list(range(1, 641)))))) == 3
+    assert len(rig.source.apply(payload(stored(list(range(1, 641)))))) == 5
+    assert len(rig.source.apply(payload(removed(list(range(1, 641)))))) == 5
     assert rig.source.report().joined == 1
 
 

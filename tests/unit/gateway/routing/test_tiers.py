@@ -233,8 +233,8 @@ def test_a_store_is_bounded_and_the_oldest_goes_first() -> None:
 
 
 def test_shared_entries_are_within_the_bound_of_the_index() -> None:
-    """Four workers, a store of all and files of two machines share it."""
-    machines = Machines(index_bytes=208 * 70)
+    """An eighth is for the store of all and the files of two machines, the rest for four workers."""
+    machines = Machines(index_bytes=208 * 48)
     caches = [state.cache for state in machines.router.states()]
     sets = {shared: None for cache in caches for shared in cache.shared}
-    assert [bounded.max_entries for bounded in (*caches, *sets)] == [10] * 7
+    assert [bounded.max_entries for bounded in (*caches, *sets)] == [10] * 4 + [2] * 3
