@@ -1,17 +1,15 @@
-"""The kernels by name, from the machine's best implementation for data in host memory.
+"""The kernels by name, for data in host memory.
 
 Importing this module compiles the CPU kernels, or reads what an earlier process has compiled; `warm_up` is
-the same under a name that says so. Triton kernels for data in GPU memory are in `kernels.gpu`.
+the same under a name that says so. Kernels for data in GPU memory have the same names in `kernels.gpu`.
 """
 
 from __future__ import annotations
 
-from kernels.cpu.coefficients import from_levels, to_levels
-from kernels.cpu.exponents import join, split
-from kernels.cpu.fp8 import from_fp8, to_fp8
-from kernels.cpu.rans import decode, encode, slots_of, starts_of
-from kernels.cpu.tokens import read_tokens, write_tokens
-from kernels.cpu.uniform import dequantise, quantise
+from collections.abc import Callable
+
+from kernels.cpu import coefficients, exponents, fp8, rans, tokens, uniform
+from kernels.cpu.rans import slots_of, starts_of
 
 __all__ = [
     "decode",
@@ -30,6 +28,22 @@ __all__ = [
     "warm_up",
     "write_tokens",
 ]
+
+Kernel = Callable[..., int]
+"""A compiled function: arguments, and what the number means, are in its docstring."""
+
+quantise: Kernel = uniform.quantise
+dequantise: Kernel = uniform.dequantise
+to_fp8: Kernel = fp8.to_fp8
+from_fp8: Kernel = fp8.from_fp8
+split: Kernel = exponents.split
+join: Kernel = exponents.join
+read_tokens: Kernel = tokens.read_tokens
+write_tokens: Kernel = tokens.write_tokens
+to_levels: Kernel = coefficients.to_levels
+from_levels: Kernel = coefficients.from_levels
+encode: Kernel = rans.encode
+decode: Kernel = rans.decode
 
 
 def warm_up() -> None:

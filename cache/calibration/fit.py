@@ -110,8 +110,7 @@ def fit_cachegen(
 def _mask(heads: int, dim: int, scope: Scope) -> F64:
     """[N, N]: 1 where two channels may be mixed."""
     size = {"layer": 2 * heads * dim, "tensor": heads * dim, "head": dim}[scope]
-    mask: F64 = np.kron(np.eye(2 * heads * dim // size), np.ones((size, size)))
-    return mask
+    return np.kron(np.eye(2 * heads * dim // size), np.ones((size, size))).astype(np.float64)
 
 
 def _weighed(sensitivity: F64, kind: Sensitivity) -> F64:
@@ -157,11 +156,10 @@ def _level(
         for context in seen.sample:
             rows = context - layer.mean
             rows[0] = context[0] - layer.first
-            coefficients = (
-                (rows * scale).T if layer.forward.ndim == 1 else (layer.forward / steps[i, 0]) @ rows.T
-            )
-            levels = np.empty(coefficients.shape, np.int16)
-            if dispatch.to_levels(np.ascontiguousarray(coefficients, np.float32), rounding, levels):
+            turned = (rows * scale).T if layer.forward.ndim == 1 else (layer.forward / steps[i, 0]) @ rows.T
+            coefficients = np.ascontiguousarray(turned, np.float32)
+            levels = np.empty((len(coefficients), len(rows)), np.int16)
+            if dispatch.to_levels(coefficients, rounding, levels):
                 continue
             sums += _overshoot(coefficients, levels)
             plain = _count(levels, plain)

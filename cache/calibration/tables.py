@@ -217,12 +217,12 @@ def _verify(tables: Tables) -> None:
             raise BadTables("steps that are no steps")
         if not len(level.active) == len(level.table_of_row) == len(level.delta) == layers:
             raise BadTables("a level with another number of layers")
-        for layer, active in enumerate(level.active):
-            most = channels if tables.layers[layer].forward.ndim == 1 else coefficients[layer]
-            rows, delta = level.table_of_row[layer], level.delta[layer]
+        for i, active in enumerate(level.active):
+            most = channels if tables.layers[i].forward.ndim == 1 else coefficients[i]
+            rows, delta = level.table_of_row[i], level.delta[i]
             if not 1 <= active <= most or rows.shape != (active,) or delta.shape != (active,):
                 raise BadTables("a level with another number of coefficients")
-            if tables.layers[layer].forward.ndim == 1 and active != channels:
+            if tables.layers[i].forward.ndim == 1 and active != channels:
                 raise BadTables("a level that leaves channels out")
             if int(rows.max()) >= len(freq):
                 raise BadTables("a coefficient without a frequency table")

@@ -52,7 +52,7 @@ class Lossless(SectionCodec):
     def _decode_layer(self, body: Bytes, notes: bytes, view: KVView, layer: int) -> None:
         memory, pages = pages_of(view, layer)
         rows, tables = _rows(pages)
-        data = memoryview(body)
+        data = body.data
         keys, at = histogram.unpack(data, 0)
         values, at = histogram.unpack(data, at)
         rest = rows * pages.tile * _rest_bytes(pages)

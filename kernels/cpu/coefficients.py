@@ -1,5 +1,7 @@
 """Dead-zone quantisation of transform coefficients that are scaled so that the step is 1."""
 
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, allow-incomplete-defs
+
 from __future__ import annotations
 
 import numba
@@ -12,7 +14,7 @@ LARGEST = 32000
 
 
 @kernel(array(numba.float32, 2, readonly=True), numba.float32, array(numba.int16, 2))
-def to_levels(coefficients, rounding, levels):  # type: ignore[no-untyped-def]
+def to_levels(coefficients, rounding, levels):
     """sign(x) * floor(|x| + rounding) for `coefficients` [rows, n]; 0.5 rounds to nearest, less widens zero.
 
     Returns 0, or -1 if one is larger than `LARGEST` or NaN.
@@ -29,7 +31,7 @@ def to_levels(coefficients, rounding, levels):  # type: ignore[no-untyped-def]
 
 
 @kernel(array(numba.int16, 2, readonly=True), numba.float32, numba.float32, array(numba.float32, 2))
-def from_levels(levels, one, more, coefficients):  # type: ignore[no-untyped-def]
+def from_levels(levels, one, more, coefficients):
     """Numbers for levels: magnitude 1 stands for 1 + `one`, a greater m for m + `more` (centres of mass)."""
     rows, n = levels.shape
     for r in range(rows):

@@ -4,6 +4,8 @@ Of 16 bits s eeeeeeee mmmmmmm (bfloat16), or s eeeee mmm mmmmmmm (float16), the 
 off; sign and the lowest seven bits make a second byte. float32 keeps three bytes besides its exponent.
 """
 
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, allow-incomplete-defs
+
 from __future__ import annotations
 
 import numba
@@ -15,19 +17,19 @@ from kernels.pages import FLOAT32
 
 
 @part
-def _sign_and_mantissa(word):  # type: ignore[no-untyped-def]
+def _sign_and_mantissa(word):
     return np.uint8((word & np.uint16(127)) | ((word >> np.uint16(8)) & np.uint16(128)))
 
 
 @part
-def _word(exponent, byte):  # type: ignore[no-untyped-def]
+def _word(exponent, byte):
     upper = (np.uint16(exponent + np.int16(127)) << np.uint16(7)) & np.uint16(0x7F80)
     lower = np.uint16(byte)
     return np.uint16(upper | (lower & np.uint16(127)) | ((lower & np.uint16(128)) << np.uint16(8)))
 
 
 @kernel(IN_U16, PAGES, array(numba.int16, 2), OUT_U8, array(numba.int64, 2))
-def split(memory, pages, exponents, rest, counts):  # type: ignore[no-untyped-def]
+def split(memory, pages, exponents, rest, counts):
     """Fill `exponents` [blocks * heads * 2, tokens * dim] (byte - 127), `rest` (1 or 3 bytes per number), and
     count the exponent bytes of keys and of values in `counts` [2, 256], from zero."""
     size = pages.tokens * pages.dim
@@ -61,7 +63,7 @@ def split(memory, pages, exponents, rest, counts):  # type: ignore[no-untyped-de
 
 
 @kernel(array(numba.int16, 2, readonly=True), IN_U8, PAGES, OUT_U16)
-def join(exponents, rest, pages, memory):  # type: ignore[no-untyped-def]
+def join(exponents, rest, pages, memory):
     """Inverse of `split`; returns 0, or -1 for an exponent that no byte holds."""
     size = pages.tokens * pages.dim
     words = 2 if pages.kind == FLOAT32 else 1

@@ -3,6 +3,8 @@
 Numbers travel in a scratch array of which the caller holds two views, one of float32, one of uint32.
 """
 
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, allow-incomplete-defs
+
 from __future__ import annotations
 
 import numba
@@ -19,7 +21,7 @@ _SIGN = np.uint32(0x80000000)
 
 
 @part
-def load(words, kind, numbers, bits):  # type: ignore[no-untyped-def]
+def load(words, kind, numbers, bits):
     """Read all `words` of a tile."""
     size = bits.size
     if kind == BFLOAT16:
@@ -41,7 +43,7 @@ def load(words, kind, numbers, bits):  # type: ignore[no-untyped-def]
 
 
 @part
-def finite(bits):  # type: ignore[no-untyped-def]
+def finite(bits):
     """Whether all numbers are neither NaN nor infinite."""
     holes = np.uint32(0)
     for i in range(bits.size):
@@ -50,7 +52,7 @@ def finite(bits):  # type: ignore[no-untyped-def]
 
 
 @part
-def store(numbers, bits, kind, words):  # type: ignore[no-untyped-def]
+def store(numbers, bits, kind, words):
     """Write finite numbers as `words`, rounded to nearest even but never to infinity. Changes the scratch."""
     size = bits.size
     if kind == BFLOAT16:

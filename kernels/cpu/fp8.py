@@ -1,5 +1,7 @@
 """float8 (e4m3, no infinities) with one float32 scale per tile that puts its largest number at 448."""
 
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, allow-incomplete-defs
+
 from __future__ import annotations
 
 import numpy as np
@@ -14,7 +16,7 @@ _MAGNITUDE = np.uint32(0x7FFFFFFF)
 
 
 @part
-def _narrow(numbers, bits, inverse, out):  # type: ignore[no-untyped-def]
+def _narrow(numbers, bits, inverse, out):
     for i in range(numbers.size):
         out[i] = np.uint8((bits[i] >> np.uint32(24)) & np.uint32(0x80))
         numbers[i] = min(abs(numbers[i] * inverse), np.float32(LARGEST))
@@ -28,7 +30,7 @@ def _narrow(numbers, bits, inverse, out):  # type: ignore[no-untyped-def]
 
 
 @part
-def _widen(codes, scale, numbers, bits):  # type: ignore[no-untyped-def]
+def _widen(codes, scale, numbers, bits):
     # The bits of an e4m3, moved to their places in a float, make a number that is 2**120 too small.
     for i in range(codes.size):
         code = np.uint32(codes[i])
@@ -38,7 +40,7 @@ def _widen(codes, scale, numbers, bits):  # type: ignore[no-untyped-def]
 
 
 @kernel(IN_U16, PAGES, OUT_U8)
-def to_fp8(memory, pages, out):  # type: ignore[no-untyped-def]
+def to_fp8(memory, pages, out):
     """Write scale and codes of every tile, each head's keys before its values; returns the bytes, or -1 if a
     number is not finite."""
     size = pages.tokens * pages.dim
@@ -68,7 +70,7 @@ def to_fp8(memory, pages, out):  # type: ignore[no-untyped-def]
 
 
 @kernel(IN_U8, PAGES, OUT_U16)
-def from_fp8(data, pages, memory):  # type: ignore[no-untyped-def]
+def from_fp8(data, pages, memory):
     """Inverse of `to_fp8`; returns the bytes read, or -1 for a scale or code that `to_fp8` does not write.
 
     `data` must have all the bytes of these pages.

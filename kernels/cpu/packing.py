@@ -1,5 +1,7 @@
 """Parts of kernels: codes of a few bits, packed from the low bits of each byte up."""
 
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, allow-incomplete-defs
+
 from __future__ import annotations
 
 import numpy as np
@@ -8,7 +10,7 @@ from kernels.cpu.jit import part
 
 
 @part
-def pack(codes, size, bits, out):  # type: ignore[no-untyped-def]
+def pack(codes, size, bits, out):
     """Pack `size` codes of `bits` (1 to 8) bits; `codes` has zeros up to the next multiple of 8."""
     if bits == 8:
         for i in range(size):
@@ -40,7 +42,7 @@ def pack(codes, size, bits, out):  # type: ignore[no-untyped-def]
 
 
 @part
-def unpack(data, size, bits, codes):  # type: ignore[no-untyped-def]
+def unpack(data, size, bits, codes):
     """Inverse of `pack`; may write up to seven codes more than `size`."""
     if bits == 8:
         for i in range(size):
@@ -53,11 +55,10 @@ def unpack(data, size, bits, codes):  # type: ignore[no-untyped-def]
     elif bits == 2:
         fours = codes.view(np.uint32)
         for i in range(data.size):
-            byte = np.uint32(data[i])
-            low = (byte & np.uint32(3)) | ((byte & np.uint32(12)) << np.uint32(6))
-            fours[i] = (
-                low | ((byte & np.uint32(48)) << np.uint32(12)) | ((byte & np.uint32(192)) << np.uint32(18))
-            )
+            four = np.uint32(data[i])
+            low = (four & np.uint32(3)) | ((four & np.uint32(12)) << np.uint32(6))
+            high = ((four & np.uint32(48)) << np.uint32(12)) | ((four & np.uint32(192)) << np.uint32(18))
+            fours[i] = low | high
     else:
         held, have, at = np.uint32(0), 0, 0
         for i in range(size):

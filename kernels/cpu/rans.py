@@ -8,6 +8,8 @@ A stream is: 4 states (uint32, little-endian), words (uint16), escapes (int16). 
 value stands in the list of escapes. Symbol s in 1..255 is the value s - 128.
 """
 
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, allow-incomplete-defs
+
 from __future__ import annotations
 
 import numba
@@ -31,7 +33,7 @@ _ONE = np.uint64(1)
 
 
 @part
-def _put(state, freq, start, out, at):  # type: ignore[no-untyped-def]
+def _put(state, freq, start, out, at):
     """Push one symbol; returns the state and where the stream now begins."""
     if state >= freq << np.uint64(20):
         at -= 2
@@ -48,7 +50,7 @@ def _put(state, freq, start, out, at):  # type: ignore[no-untyped-def]
     array(numba.uint8, 1, readonly=True),
     OUT_U8,
 )
-def encode(values, freqs, starts, table_of_row, out):  # type: ignore[no-untyped-def]
+def encode(values, freqs, starts, table_of_row, out):
     """Encode `values` [rows, n] into `out`; returns the bytes taken, or -1 if `out` is too small.
 
     `freqs` and `starts` are [tables, 256] with freqs[:, 0] > 0; `table_of_row` names a table for each row.
@@ -66,10 +68,9 @@ def encode(values, freqs, starts, table_of_row, out):  # type: ignore[no-untyped
         table = table_of_row[row]
         freq, start = freqs[table], starts[table]
         for t in range(n - 1, -1, -1):
-            value = np.int64(values[row, t])
-            symbol = value + 128
+            symbol = np.int64(values[row, t]) + np.int64(128)
             if symbol < 1 or symbol > 255 or freq[symbol] == 0:
-                symbol = 0
+                symbol = np.int64(0)
                 escapes[escaped] = values[row, t]
                 escaped += 1
             lane = t & (LANES - 1)
@@ -86,14 +87,14 @@ def encode(values, freqs, starts, table_of_row, out):  # type: ignore[no-untyped
     out[STATE_BYTES : STATE_BYTES + used] = words[at:]
     tail = STATE_BYTES + used
     for i in range(escaped):
-        value = np.int64(escapes[escaped - 1 - i])
-        out[tail + 2 * i] = np.uint8(value & 255)
-        out[tail + 2 * i + 1] = np.uint8((value >> 8) & 255)
+        spilt = np.int64(escapes[escaped - 1 - i])
+        out[tail + 2 * i] = np.uint8(spilt & 255)
+        out[tail + 2 * i + 1] = np.uint8((spilt >> 8) & 255)
     return total
 
 
 @part
-def _pull(state, entry, word):  # type: ignore[no-untyped-def]
+def _pull(state, entry, word):
     """Pop one symbol: the new state, and 1 if it took the word that stands next in the stream."""
     freq = (entry >> _TWENTY) + _ONE
     state = freq * (state >> _SHIFT) + ((entry >> _EIGHT) & _MASK)
@@ -102,14 +103,14 @@ def _pull(state, entry, word):  # type: ignore[no-untyped-def]
 
 
 @part
-def _word(stream, at):  # type: ignore[no-untyped-def]
+def _word(stream, at):
     return np.uint64(stream[at]) | (np.uint64(stream[at + 1]) << _EIGHT)
 
 
 @kernel(
     IN_U8, array(numba.uint32, 2, readonly=True), array(numba.uint8, 1, readonly=True), array(numba.int16, 2)
 )
-def decode(stream, slots, table_of_row, values):  # type: ignore[no-untyped-def]
+def decode(stream, slots, table_of_row, values):
     """Decode into `values` [rows, n]; returns 0, or -1 if the stream is damaged.
 
     `slots` [tables, 4096] holds, for every slot of a table, (freq - 1) << 20 | (slot - start) << 8 | symbol;

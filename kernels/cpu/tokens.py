@@ -5,6 +5,8 @@ is the half-rotated kind of Llama (the first half of the rotated channels pairs 
 by turning back by the angle of each token's position.
 """
 
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, allow-incomplete-defs
+
 from __future__ import annotations
 
 import numba
@@ -16,7 +18,7 @@ from kernels.pages import FLOAT32
 
 
 @part
-def _turn(row, cosine, sine, direction):  # type: ignore[no-untyped-def]
+def _turn(row, cosine, sine, direction):
     half = cosine.size
     first, second = row[:half], row[half : 2 * half]
     for i in range(half):
@@ -32,7 +34,7 @@ def _turn(row, cosine, sine, direction):  # type: ignore[no-untyped-def]
     array(numba.float32, 2, readonly=True),
     array(numba.float32, 2),
 )
-def read_tokens(memory, pages, cosine, sine, out):  # type: ignore[no-untyped-def]
+def read_tokens(memory, pages, cosine, sine, out):
     """Fill `out` [blocks * tokens, 2 * heads * dim]; returns 0, or -1 if a number is not finite.
 
     `cosine` and `sine` are [blocks * tokens, rotated channels / 2]; the second may be 0 for no RoPE.
@@ -77,7 +79,7 @@ def read_tokens(memory, pages, cosine, sine, out):  # type: ignore[no-untyped-de
     array(numba.float32, 2, readonly=True),
     OUT_U16,
 )
-def write_tokens(rows, pages, cosine, sine, memory):  # type: ignore[no-untyped-def]
+def write_tokens(rows, pages, cosine, sine, memory):
     """Inverse of `read_tokens`; returns 0, or -1 if a number is not finite. Turns the keys in `rows`."""
     tokens, dim, size = pages.tokens, pages.dim, pages.tokens * pages.dim
     words = 2 if pages.kind == FLOAT32 else 1

@@ -9,6 +9,8 @@ Per tile: lows [groups] uint16, steps [groups] uint16, codes packed from the low
 The loops are short and plain, over two-dimensional windows, because that is what LLVM turns into vectors.
 """
 
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, allow-incomplete-defs
+
 from __future__ import annotations
 
 import numba
@@ -30,7 +32,7 @@ def tile_bytes(groups: int, size: int, bits: int) -> int:
 
 
 @part
-def _ends_of_rows16(words, low, high):  # type: ignore[no-untyped-def]
+def _ends_of_rows16(words, low, high):
     """Least and greatest word of each row, in the order of the floats whose bits they are.
 
     Flipping the lower bits of negative words makes integers compare like floats, and their minima vectorise.
@@ -47,7 +49,7 @@ def _ends_of_rows16(words, low, high):  # type: ignore[no-untyped-def]
 
 
 @part
-def _ends_of_columns16(words, low, high):  # type: ignore[no-untyped-def]
+def _ends_of_columns16(words, low, high):
     rows, columns = words.shape
     low[:columns] = np.int16(32767)
     high[:columns] = np.int16(-32767)
@@ -60,7 +62,7 @@ def _ends_of_columns16(words, low, high):  # type: ignore[no-untyped-def]
 
 
 @part
-def _ends_of_rows32(words, low, high):  # type: ignore[no-untyped-def]
+def _ends_of_rows32(words, low, high):
     rows, columns = words.shape
     for r in range(rows):
         least, most = np.int32(2147483647), np.int32(-2147483647)
@@ -73,7 +75,7 @@ def _ends_of_rows32(words, low, high):  # type: ignore[no-untyped-def]
 
 
 @part
-def _ends_of_columns32(words, low, high):  # type: ignore[no-untyped-def]
+def _ends_of_columns32(words, low, high):
     rows, columns = words.shape
     low[:columns] = np.int32(2147483647)
     high[:columns] = np.int32(-2147483647)
@@ -86,14 +88,14 @@ def _ends_of_columns32(words, low, high):  # type: ignore[no-untyped-def]
 
 
 @part
-def _widen16(ordered, bits):  # type: ignore[no-untyped-def]
+def _widen16(ordered, bits):
     for g in range(bits.size):
         word = np.int16(ordered[g] ^ np.int16((ordered[g] >> np.int16(15)) & np.int16(0x7FFF)))
         bits[g] = np.uint32(np.uint16(word)) << np.uint32(16)
 
 
 @part
-def _widen32(ordered, bits):  # type: ignore[no-untyped-def]
+def _widen32(ordered, bits):
     for g in range(bits.size):
         bits[g] = np.uint32(
             np.int32(ordered[g] ^ np.int32((ordered[g] >> np.int32(31)) & np.int32(0x7FFFFFFF)))
@@ -101,7 +103,7 @@ def _widen32(ordered, bits):  # type: ignore[no-untyped-def]
 
 
 @part
-def _steps(low_bits, step_bits, levels, header):  # type: ignore[no-untyped-def]
+def _steps(low_bits, step_bits, levels, header):
     """Turn (low, high) of each group into (rounded low, reciprocal step); returns whether all are finite."""
     groups = low_bits.size
     low, step = low_bits.view(np.float32), step_bits.view(np.float32)
@@ -131,7 +133,7 @@ def _steps(low_bits, step_bits, levels, header):  # type: ignore[no-untyped-def]
 
 
 @part
-def _codes_by_row(tile, low, inverse, codes):  # type: ignore[no-untyped-def]
+def _codes_by_row(tile, low, inverse, codes):
     rows, columns = tile.shape
     for r in range(rows):
         base, scale = low[r], inverse[r]
@@ -140,7 +142,7 @@ def _codes_by_row(tile, low, inverse, codes):  # type: ignore[no-untyped-def]
 
 
 @part
-def _codes_by_column(tile, low, inverse, codes):  # type: ignore[no-untyped-def]
+def _codes_by_column(tile, low, inverse, codes):
     rows, columns = tile.shape
     for r in range(rows):
         for c in range(columns):
@@ -148,7 +150,7 @@ def _codes_by_column(tile, low, inverse, codes):  # type: ignore[no-untyped-def]
 
 
 @part
-def _numbers_by_row(codes, low, step, tile):  # type: ignore[no-untyped-def]
+def _numbers_by_row(codes, low, step, tile):
     rows, columns = tile.shape
     for r in range(rows):
         base, scale = low[r], step[r]
@@ -157,7 +159,7 @@ def _numbers_by_row(codes, low, step, tile):  # type: ignore[no-untyped-def]
 
 
 @part
-def _numbers_by_column(codes, low, step, tile):  # type: ignore[no-untyped-def]
+def _numbers_by_column(codes, low, step, tile):
     rows, columns = tile.shape
     for r in range(rows):
         for c in range(columns):
@@ -165,7 +167,7 @@ def _numbers_by_column(codes, low, step, tile):  # type: ignore[no-untyped-def]
 
 
 @kernel(IN_U16, PAGES, numba.int64, numba.int64, OUT_U8)
-def quantise(memory, pages, key_bits, value_bits, out):  # type: ignore[no-untyped-def]
+def quantise(memory, pages, key_bits, value_bits, out):
     """Quantise the pages of a layer; returns the bytes written, or -1 if a number is not finite or a group is
     wider than float32 can say.
 
@@ -226,7 +228,7 @@ def quantise(memory, pages, key_bits, value_bits, out):  # type: ignore[no-untyp
 
 
 @kernel(IN_U8, PAGES, numba.int64, numba.int64, OUT_U16)
-def dequantise(data, pages, key_bits, value_bits, memory):  # type: ignore[no-untyped-def]
+def dequantise(data, pages, key_bits, value_bits, memory):
     """Inverse of `quantise`; returns the bytes read. `data` must have all the bytes of these pages."""
     size = pages.tokens * pages.dim
     words = 2 if pages.kind == FLOAT32 else 1

@@ -72,11 +72,11 @@ def floats_of(view: KVView, layer: int) -> npt.NDArray[np.float32]:
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
-def chunk(layout: KVLayout, content: str, blocks: int, seed: int = 0) -> KVView:
+def chunk(layout: KVLayout, content: str, blocks: int, seed: int = 0, position: int = 0) -> KVView:
     """A chunk with made-up content."""
     rng = np.random.default_rng(seed)
     size = blocks * layout.layers * layout.page_elements
-    return view_of(layout, bits_of(CONTENTS[content](rng, layout, size), layout).copy(), blocks)
+    return view_of(layout, bits_of(CONTENTS[content](rng, layout, size), layout).copy(), blocks, position)
 
 
 def empty(layout: KVLayout, blocks: int) -> KVView:
