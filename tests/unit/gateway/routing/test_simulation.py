@@ -8,9 +8,9 @@ from random import Random
 import pytest
 
 from loadtests.routing import rivals
-from loadtests.routing.engine import BlockCache, EngineSettings
+from loadtests.routing.engine import BlockCache, EngineSettings, Flight, SimEngine
 from loadtests.routing.scenarios import EVERYBODY, replicas, sluice, sluice_with_events
-from loadtests.routing.simulate import Setup, simulate
+from loadtests.routing.simulate import Chooser, Setup, simulate
 from loadtests.routing.workload import BLOCK_TOKENS, SimRequest, shared_prefixes, with_think_times
 
 
@@ -113,3 +113,40 @@ def test_shared_prefixes_recur() -> None:
     made = shared_prefixes(50.0, 20.0, seed=1, groups=10)
     assert len({r.blocks[0] for r in made}) == 10
     assert len({tuple(r.blocks) for r in made}) <= 50
+
+
+class Watched:
+    """A router whose decisions a test looks at: which engine, when, and how many wait there then."""
+
+    def __init__(self, chooser: Chooser, engines: list[SimEngine]) -> None:
+        self._chooser = chooser
+        self._engines = engines
+        self.decisions: list[tuple[float, int, int]] = []
+
+    def choose(self, flight: Flight, now: float, exclude: frozenset[int]) -> int:
+        engine = self._chooser.choose(flight, now, exclude)
+        self.decisions.append((now, engine, len(self._engines[engine].waiting)))
+        return engine
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._chooser, name)
+
+
+def test_an_engine_that_joins_takes_its_share_without_a_stampede() -> None:
+    """Three engines serve; after ten seconds a fourth is there, with an empty cache and an empty queue."""
+    joins = 10.0
+    watched: list[Watched] = []
+
+    def make(engines: list[SimEngine]) -> Chooser:
+        watched.append(Watched(sluice()(engines), engines))
+        return watched[0]  # type: ignore[return-value]
+
+    simulate(requests(600), Setup(restart=(0, -1.0, 1.0 + joins)), make)
+    decisions = watched[0].decisions
+    assert not [d for d in decisions if d[0] < joins and d[1] == 0]
+    first = [d for d in decisions if joins <= d[0] < joins + 2.0]
+    assert 0.05 < sum(engine == 0 for _, engine, _ in first) / len(first) < 0.6, "some, and not all"
+    later = [d for d in decisions if d[0] >= joins + 2.0]
+    assert 0.15 < sum(engine == 0 for _, engine, _ in later) / len(later) < 0.35, "its quarter"
+    queue = {number: max(w for _, e, w in [*first, *later] if e == number) for number in range(4)}
+    assert queue[0] <= 2 + max(queue[1], queue[2], queue[3])
