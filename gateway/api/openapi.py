@@ -40,6 +40,7 @@ _ERRORS = {
 _HEADERS: dict[str, str] = {
     "x-request-id": "Kept if given, made up otherwise; in the answer, the logs and at the worker.",
     "x-session-id": "Requests of one session prefer one worker.",
+    "x-sluice-stream": "`resumable` or `detached`, and `; ids`: keep the stream's events to be read again.",
 }
 
 
