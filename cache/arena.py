@@ -135,6 +135,11 @@ class Arena(Segment):
         return self._slabs.capacity
 
     @property
+    def data_bytes(self) -> int:
+        """What raw chunks alone may take: the capacity less headers and rounding."""
+        return self._slabs.largest_slots * self.slot_bytes
+
+    @property
     def used(self) -> int:
         """Bytes of slots given out, headers and rounding included."""
         return self._slabs.used

@@ -26,24 +26,27 @@ _KEPT_ON_FAULT = frozenset({Fault.VERSION, Fault.ABSENT})
 class Load:
     """One chunk on its way into `ref`."""
 
-    __slots__ = ("deadline", "entry", "ref", "tried")
+    __slots__ = ("deadline", "entry", "promote", "ref", "tried")
 
-    def __init__(self, entry: Entry, ref: SlotRef, deadline: float) -> None:
+    def __init__(self, entry: Entry, ref: SlotRef, deadline: float, promote: bool) -> None:
         self.entry = entry
         self.ref = ref
         self.deadline = deadline
+        self.promote = promote
+        """Whether faster tiers get a copy."""
         self.tried: set[str] = set()
 
 
 class Fetch:
     """What is under way for one lease."""
 
-    __slots__ = ("deadline", "kept", "lease", "limit", "open", "pending", "sources", "watched")
+    __slots__ = ("deadline", "kept", "lease", "limit", "open", "pending", "promote", "sources", "watched")
 
-    def __init__(self, lease: Lease, limit: int, deadline: float) -> None:
+    def __init__(self, lease: Lease, limit: int, deadline: float, promote: bool) -> None:
         self.lease = lease
         self.limit = limit
         self.deadline = deadline
+        self.promote = promote
         self.pending = 0
         """Loads and probes whose end is awaited."""
         self.open = True
@@ -82,9 +85,9 @@ class Fetcher:
         self._clock = clock
         self._wall = wall
 
-    def start(self, lease: Lease, limit: int, deadline: float, probe: bool) -> Fetch | None:
+    def start(self, lease: Lease, limit: int, deadline: float, *, probe: bool, promote: bool) -> Fetch | None:
         """Begin; None if there is nothing to wait for. The lock is held."""
-        fetch = Fetch(lease, limit, deadline)
+        fetch = Fetch(lease, limit, deadline, promote)
         self._plan(fetch)
         if probe:
             self._probe(fetch)
@@ -135,7 +138,7 @@ class Fetcher:
             if link is None or ref is None:
                 return False
             entry.fetching = True
-            batches.setdefault(link.name, []).append(Load(entry, ref, fetch.deadline))
+            batches.setdefault(link.name, []).append(Load(entry, ref, fetch.deadline, fetch.promote))
         elif not entry.fetching:  # being computed by a request that runs now: that may take long
             return False
         fetch.watched.add(entry.key)
@@ -262,7 +265,8 @@ class Fetcher:
                 if link.name in entry.places:
                     entry.places[link.name] = Place(header.frame_bytes, wall)
                 self._ledger.land(entry)
-                self._arrived(entry, link.name)
+                if load.promote:
+                    self._arrived(entry, link.name)
 
     def _ask(self, link: Link, fetch: Fetch, start: int) -> None:
         """Probe in growing windows, loading what is found while the next window is asked for."""

@@ -116,7 +116,7 @@ class Room:
     def policy(self, tenant: str) -> EvictionPolicy:
         policy = self._policies.get(tenant)
         if policy is None:
-            policy = self._policies[tenant] = make_policy(self._policy_name, self._arena.capacity)
+            policy = self._policies[tenant] = make_policy(self._policy_name, self._arena.data_bytes)
         return policy
 
     def victim(self, tenant: str, protected: Callable[[bytes], bool]) -> bytes | None:
@@ -138,4 +138,4 @@ class Room:
 
     def _share(self, tenant: str) -> float:
         quota = self._quota(tenant)
-        return max(1.0, quota if quota is not None else self._arena.capacity / max(1, len(self._used)))
+        return max(1.0, quota if quota is not None else self._arena.data_bytes / max(1, len(self._used)))

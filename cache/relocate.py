@@ -107,7 +107,7 @@ class Relocator:
                 for key in keys[first : first + _GROUP]:
                     lease = self._store.lookup([key], owner="relocate", seconds=2 * seconds)
                     leases.append(lease)
-                    self._store.fetch(lease, seconds=max(0.0, until - time.monotonic()))
+                    self._store.fetch(lease, seconds=max(0.0, until - time.monotonic()), promote=False)
                 for lease in leases:
                     lease.wait(max(0.0, until - time.monotonic()))
                 yield [lease.entries[0] for lease in leases if lease.ready]

@@ -33,6 +33,8 @@ class Slabs:
         self._slab_bytes = per_slab * stride
         count = capacity // self._slab_bytes
         self.capacity = count * self._slab_bytes
+        self.largest_slots = count * per_slab
+        """How many slots of size `largest` there are room for."""
         self.used = 0
         self._class_of: list[int] = [-1] * count
         self._taken: list[set[int]] = [set() for _ in range(count)]

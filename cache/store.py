@@ -174,21 +174,30 @@ class Store:
             self._lend(lease)
         return lease
 
-    def fetch(self, lease: Lease, *, seconds: float, chunks: int | None = None, probe: bool = True) -> None:
+    def fetch(
+        self,
+        lease: Lease,
+        *,
+        seconds: float,
+        chunks: int | None = None,
+        probe: bool = True,
+        promote: bool = True,
+    ) -> None:
         """Start to bring the lease's prefix from slower tiers into the arena; `lease.done` tells when it
         ended.
 
         At most `chunks` leading chunks, for at most `seconds`; then the lease is done with what has arrived,
         and the rest goes on into the arena for later. `probe` also asks shared tiers for chunks that this
-        process knows nothing of, such as those of another worker. Does nothing while a fetch for the lease is
-        under way.
+        process knows nothing of, such as those of another worker; `promote` copies what is found to faster
+        tiers that want it. Does nothing while a fetch for the lease is under way.
         """
         limit = len(lease.keys) if chunks is None else min(chunks, len(lease.keys))
         with self._ledger.lock:
             if lease.state is not BorrowState.HELD or lease.fetch is not None or lease.ready >= limit:
                 return
             lease.settled.clear()
-            lease.fetch = self._fetcher.start(lease, limit, self._clock() + seconds, probe)
+            deadline = self._clock() + seconds
+            lease.fetch = self._fetcher.start(lease, limit, deadline, probe=probe, promote=promote)
 
     def settle(self, lease: Lease) -> bool:
         """See `Lease.done`."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+import queue
+import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -31,24 +32,48 @@ class Clock:
 
 
 class Jobs:
-    """Lanes without threads: every job waits here until the test runs it."""
+    """Lanes without threads: every job waits here until the test runs it, or has a thread run them all."""
 
     def __init__(self) -> None:
-        self.waiting: deque[Callable[[], object]] = deque()
+        self.waiting: queue.Queue[Callable[[], object] | None] = queue.Queue()
+        self._thread: threading.Thread | None = None
 
     def lane(self, name: str, limit: int, clock: Callable[[], float]) -> ManualLane:
         return ManualLane(self)
 
     def step(self) -> bool:
         """Run the oldest job; False if there is none."""
-        if not self.waiting:
+        try:
+            job = self.waiting.get_nowait()
+        except queue.Empty:
             return False
-        self.waiting.popleft()()
+        if job is not None:
+            job()
+        self.waiting.task_done()
         return True
 
     def run(self) -> None:
         while self.step():
             pass
+
+    def start(self) -> None:
+        """From here on a thread runs the jobs: for calls that block until they are done."""
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def settle(self) -> None:
+        """Wait until every job so far has been run."""
+        self.waiting.join()
+
+    def stop(self) -> None:
+        self.waiting.put(None)
+        if self._thread is not None:
+            self._thread.join()
+
+    def _work(self) -> None:
+        while (job := self.waiting.get()) is not None:
+            job()
+            self.waiting.task_done()
 
 
 class ManualLane:
@@ -58,7 +83,7 @@ class ManualLane:
         self._jobs = jobs
 
     def submit(self, job: Callable[[], object]) -> bool:
-        self._jobs.waiting.append(job)
+        self._jobs.waiting.put(job)
         return True
 
     def close(self, seconds: float) -> bool:
