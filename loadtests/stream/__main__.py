@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -248,6 +249,7 @@ def main() -> None:
                 results.append({"link": link.name, "seed": seed, "schemes": schemes, "counters": counters})
                 print(json.dumps(results[-1]), flush=True)
                 seed, tries = seed + 1, 0
+    shutil.rmtree(folder)  # after a failure its log is still there
     text = table(results, options.seeds, options.interval)
     print(text)
     if options.table:
