@@ -52,8 +52,6 @@ class Router:
         self._prices = LoadPrices()
         self._keys = count()
         self._recent: deque[RoutedRequest] = deque(maxlen=settings.explain_records)
-        for name in (settings.policy, *settings.model_policies.values()):
-            make_policy(name, settings, self._random, ModelRates(PrefillRates(1.0), DecodeRates()))
         for worker in fleet:
             self._join(worker)
         fleet.subscribe(self._on_fleet_change)

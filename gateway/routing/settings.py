@@ -10,6 +10,19 @@ from urllib.parse import urlsplit
 from gateway.routing.fleet import is_loopback
 from gateway.routing.tiers import FileScope
 
+POLICY_NAMES = (
+    "least_load",
+    "lora",
+    "power_of_two",
+    "prefix",
+    "prefix_exact",
+    "random",
+    "round_robin",
+    "session",
+    "ttft",
+)
+"""Those that `policies.registry` makes."""
+
 
 @dataclass(frozen=True, slots=True)
 class RoutingSettings:
@@ -46,6 +59,14 @@ class RoutingSettings:
     """Makes `random` and `power_of_two` repeatable."""
 
     def __post_init__(self) -> None:
+        for setting, policies in (
+            ("policy", (self.policy,)),
+            ("model_policies", self.model_policies.values()),
+        ):
+            if unknown := [name for name in policies if name not in POLICY_NAMES]:
+                raise ValueError(
+                    f"{setting}: no policy is called {unknown[0]!r}; there are {', '.join(POLICY_NAMES)}"
+                )
         for name in ("index_bytes", "cache_tokens", "explain_records", "lora_slots", "kv_max_blocks"):
             if getattr(self, name) < 1:
                 raise ValueError(f"routing.{name} must be at least 1, not {getattr(self, name)}")

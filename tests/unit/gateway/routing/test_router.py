@@ -98,8 +98,6 @@ def test_an_unknown_policy_is_refused_with_the_names_there_are(make_fleet) -> No
     router = Router(make_fleet("a"))
     with pytest.raises(UnknownPolicyError, match=r"'nearest'.*power_of_two.*ttft"):
         router.assign(ask("x", policy="nearest"), 0.0)
-    with pytest.raises(UnknownPolicyError):
-        Router(make_fleet("a"), RoutingSettings(model_policies={"m": "nearest"}))
 
 
 def test_nobody_there_is_told_apart_from_nobody_ready(make_fleet) -> None:
