@@ -74,8 +74,8 @@ def compare_ttft(model: str, options: argparse.Namespace, scratch: Path) -> dict
             note("Sluice, valkey, other worker", phase(ttft.fresh, shared)["layer"])
     if "s3" in wanted:
         with object_store() as endpoint:
-            link = {"write": "through"}
-            shared = sluice(memory=memory, object={"url": "s3://sluice-kv", "endpoint": endpoint, "link": link})
+            place = {"url": "s3://sluice-kv", "endpoint": endpoint, "link": {"write": "through"}}
+            shared = sluice(memory=memory, object=place)
             phase(ttft.cold_and_hits, shared, 0)
             note("Sluice, S3, other worker", phase(ttft.fresh, shared)["layer"])
     if "vllm" in wanted:

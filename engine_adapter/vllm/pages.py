@@ -37,6 +37,7 @@ class EnginePages:
         self.names = tuple(names)
         self.layers = tuple(layers)
         """Per layer [blocks, page_bytes]."""
+        self.page_bytes = int(self.layers[0].shape[1])
         self._stacked = stacked
         """The same memory as [layers, blocks, page_bytes], if there is such a view of it."""
 
@@ -62,10 +63,6 @@ class EnginePages:
     @property
     def blocks(self) -> int:
         return int(self.layers[0].shape[0])
-
-    @property
-    def page_bytes(self) -> int:
-        return int(self.layers[0].shape[1])
 
     def view(self, layout: KVLayout, blocks: Sequence[int]) -> KVView:
         """A copy of some blocks as a view that knows keys from values."""

@@ -63,9 +63,14 @@ class WorkerSide:
         if not plan.loads:
             return
         begun = time.perf_counter()
-        for transfer in plan.loads:
-            if not self._copy_in(plan, transfer):
-                self._failed.update(transfer.blocks)
+        try:
+            segment = self._map(plan)
+            for transfer in plan.loads:
+                if not self._copy_in(segment, transfer):
+                    self._failed.update(transfer.blocks)
+        except (OSError, ValueError, IndexError):
+            logger.exception("sluice-kv: a load failed; its tokens are computed instead")
+            self._failed.update(block for transfer in plan.loads for block in transfer.blocks)
         report.load_seconds += time.perf_counter() - begun
         report.loaded_bytes += self._bytes(plan.loads)
         report.failed_blocks += len(self._failed)
@@ -81,9 +86,14 @@ class WorkerSide:
             report.unsaved[plan.step] = list(range(len(plan.saves)))
             return
         begun = time.perf_counter()
-        missed = [number for number, save in enumerate(plan.saves) if not self._copy_out(plan, save)]
-        if missed:
-            report.unsaved[plan.step] = missed
+        unsaved = list(range(len(plan.saves)))
+        try:
+            segment = self._map(plan)
+            unsaved = [number for number in unsaved if not self._copy_out(segment, plan.saves[number])]
+        except (OSError, ValueError, IndexError):
+            logger.exception("sluice-kv: chunks could not be saved")
+        if unsaved:
+            report.unsaved[plan.step] = unsaved
         report.save_seconds += time.perf_counter() - begun
         report.saved_bytes += self._bytes(plan.saves)
 
@@ -112,37 +122,28 @@ class WorkerSide:
         block = self._layout.block_bytes if self._layout is not None else 0
         return block * sum(len(transfer.blocks) for transfer in transfers)
 
-    def _copy_in(self, plan: StepPlan, transfer: Transfer) -> bool:
-        try:
-            pages, chunk = self._both(plan, transfer)
-            for number, block in enumerate(transfer.blocks, transfer.first):
-                pages.write(block, chunk[:, number])
-            # Checked last: the copy counts only if the slot was ours until its end.
-            return self._map(plan).current(transfer.slot)
-        except (OSError, ValueError, IndexError):
-            logger.exception("sluice-kv: a load failed; its tokens are computed instead")
-            return False
+    def _copy_in(self, segment: Segment, transfer: Transfer) -> bool:
+        pages, chunk = self._both(segment, transfer)
+        for number, block in enumerate(transfer.blocks, transfer.first):
+            pages.write(block, chunk[:, number])
+        # Checked last: the copy counts only if the slot was ours until its end.
+        return segment.current(transfer.slot)
 
-    def _copy_out(self, plan: StepPlan, transfer: Transfer) -> bool:
-        try:
-            segment = self._map(plan)
-            if not segment.current(transfer.slot):
-                return False
-            pages, chunk = self._both(plan, transfer)
-            for number, block in enumerate(transfer.blocks, transfer.first):
-                pages.read(block, chunk[:, number])
-            segment.seal(transfer.slot)
-        except (OSError, ValueError, IndexError):
-            logger.exception("sluice-kv: a chunk could not be saved")
+    def _copy_out(self, segment: Segment, transfer: Transfer) -> bool:
+        if not segment.current(transfer.slot):
             return False
+        pages, chunk = self._both(segment, transfer)
+        for number, block in enumerate(transfer.blocks, transfer.first):
+            pages.read(block, chunk[:, number])
+        segment.seal(transfer.slot)
         return True
 
-    def _both(self, plan: StepPlan, transfer: Transfer) -> tuple[EnginePages, Any]:
+    def _both(self, segment: Segment, transfer: Transfer) -> tuple[EnginePages, Any]:
         """The engine's pages, and the slot as [layers, blocks, page_bytes]."""
-        if self._pages is None or self._layout is None:
+        pages = self._pages
+        if pages is None:
             raise ValueError(f"a transfer was planned for an engine without known pages: {self._refusal}")
-        memory = self._map(plan).memory(transfer.slot)
-        return self._pages, memory.reshape(self._layout.layers, -1, self._layout.page_bytes)
+        return pages, segment.memory(transfer.slot).reshape(len(pages.layers), -1, pages.page_bytes)
 
     def _map(self, plan: StepPlan) -> Segment:
         if self._segment is None or self._segment.name != plan.arena:

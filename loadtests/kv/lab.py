@@ -8,6 +8,7 @@ keeps the engine between calls.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -97,13 +98,15 @@ def damage_arena() -> int:
 
 
 def fail_next_load() -> None:
-    """The worker's next copy into engine pages goes wrong half way through."""
+    """The worker's fourth copy into engine pages from now goes wrong."""
     worker = _worker()
     copy_in = worker._copy_in
 
-    def failing(plan: Any, transfer: Any) -> bool:
-        copied: bool = copy_in(plan, transfer)
-        if transfer is plan.loads[len(plan.loads) // 2]:
+    copied_before = itertools.count()
+
+    def failing(segment: Any, transfer: Any) -> bool:
+        copied: bool = copy_in(segment, transfer)
+        if next(copied_before) == 3:
             worker._copy_in = copy_in
             block = transfer.blocks[0]
             for layer in worker._pages.layers:
