@@ -41,4 +41,6 @@ def pages_of(view: KVView, layer: int) -> tuple[Words, Pages]:
     )
     extent = (view.blocks - 1) * pages.stride + words * layout.page_elements
     first = rows[0].view(np.uint16)
+    if view.blocks == 1:
+        return first, pages
     return np.lib.stride_tricks.as_strided(first, (extent,), (2,)), pages

@@ -12,9 +12,9 @@ from engine_adapter.calibration.kv import inverse_frequencies
 from engine_adapter.calibration.train import Statistics
 from engine_adapter.demo.model import Llama
 
-_STEPS = {"fine": 0.35, "middle": 0.6, "coarse": 1.0}
-_PLAIN_STEPS = {"fine": 0.3, "middle": 0.6, "coarse": 1.0}
-_WIDTHS = {"fine": 0.6, "middle": 1.2, "coarse": 2.0}
+_STEPS = {"fine": 0.4, "coarse": 1.0}
+_PLAIN_STEPS = {"fine": 0.4, "coarse": 1.0}
+_WIDTHS = {"fine": 0.75, "coarse": 1.75}
 
 
 def variants(model: Llama, statistics: Statistics) -> Iterator[tuple[str, Tables]]:
