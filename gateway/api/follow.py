@@ -23,11 +23,12 @@ class FollowResponse(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, reader: Reader, ping_seconds: float) -> None:
+    def __init__(self, reader: Reader, ping_seconds: float, stalled_seconds: float) -> None:
         self.status_code = 200
         self.background = None
         self._reader = reader
         self._ping_seconds = ping_seconds or 3600.0
+        self._stalled_seconds = stalled_seconds or None
         self.init_headers(HEADERS | {"x-sluice-stream-id": reader.stream_id})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -41,7 +42,8 @@ class FollowResponse(Response):
             await asyncio.gather(gone, following, return_exceptions=True)
             await self._reader.close()
         if not following.cancelled():
-            following.result()
+            with contextlib.suppress(TimeoutError):  # the client takes nothing: the server closes on it
+                following.result()
 
     async def _follow(self, send: Send) -> None:
         reader = self._reader
@@ -52,21 +54,21 @@ class FollowResponse(Response):
             try:
                 events = await arrivals.next(self._ping_seconds)
             except GatewayError as error:
-                await _write(send, error_event(reader.family, error, b""))
+                await self._write(send, error_event(reader.family, error, b""))
                 break
             if events:
                 lines = [b"id: %d\n%b" % (n, event) for n, event in enumerate(events, before + 1)]
-                await _write(send, b"".join(lines))
+                await self._write(send, b"".join(lines))
                 reader.delivered(before, reader.after)
             elif reader.status != "running":
                 break
             else:
-                await _write(send, PING)
+                await self._write(send, PING)
         await send({"type": "http.response.body", "body": b""})
 
-
-async def _write(send: Send, data: bytes) -> None:
-    await send({"type": "http.response.body", "body": data, "more_body": True})
+    async def _write(self, send: Send, data: bytes) -> None:
+        async with asyncio.timeout(self._stalled_seconds):
+            await send({"type": "http.response.body", "body": data, "more_body": True})
 
 
 async def _disconnected(receive: Receive) -> None:

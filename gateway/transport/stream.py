@@ -48,7 +48,7 @@ class Stream:
         """Since when nobody reads it; meaningful while `readers` is 0."""
         self.readers = 0
         self.exchange: LoggedExchange | None = None
-        """The exchange that fills it, until it has ended."""
+        """The exchange that fills it, until it has ended and its client has got everything."""
         self.refusal: tuple[int, bytes] | None = None
         """Status and body of an answer that was no stream, where nobody else got it."""
         self.listeners: dict[Listener, None] = {}

@@ -169,7 +169,8 @@ class Streams:
             return
         stream.status = status
         stream.ended_at = self._relay.now()
-        stream.exchange = None
+        if stream.exchange is not None and not stream.exchange.tap.attached:
+            stream.exchange = None
         self._running[stream.owner] -= 1
         if not self._running[stream.owner]:
             del self._running[stream.owner]
@@ -223,6 +224,7 @@ class Streams:
     def sweep(self, now: float) -> None:
         """End what nobody reads or what runs too long, and forget what was kept long enough."""
         for stream in list(self._streams.values()):
+            self._drop_stalled(stream, now)
             if stream.ended:
                 if now - stream.ended_at > self.settings.keep_seconds:
                     self._forget(stream)
@@ -235,15 +237,19 @@ class Streams:
             return
         settings = self.settings
         if stream.mode == "detached":
-            stalled = exchange.call.timeouts.stalled_client
-            if exchange.tap.paused_since and 0 < stalled < now - exchange.tap.paused_since:
-                exchange.tap.detach()
             if now - stream.created > settings.detached_seconds:
                 message = f"A detached stream may run for {settings.detached_seconds:g} s."
                 exchange.cancel(GatewayError(message, code="stream_too_long"), "cancelled")
         elif not stream.readers and now - stream.idle_since >= settings.grace_seconds:
             message = f"Nobody has read the stream for {settings.grace_seconds:g} s."
             exchange.cancel(GatewayError(message, code="stream_abandoned"), "client_gone")
+
+    def _drop_stalled(self, stream: Stream, now: float) -> None:
+        """Give up a connection that does not take what was written, as the relay does with every stream."""
+        if (exchange := stream.exchange) is not None:
+            limit, since = exchange.call.timeouts.stalled_client, exchange.tap.paused_since
+            if limit and since and now - since > limit:
+                exchange.tap.detach()
 
     async def run(self) -> None:
         """Sweep until cancelled."""

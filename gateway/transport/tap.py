@@ -225,6 +225,8 @@ class Tap:
         client, self._client = self._client, None
         if client is not None:
             self._streams.reader_left(self.stream)
+            if self.stream.ended:
+                self.stream.exchange = None
         return client
 
     def _begins(self) -> bool:

@@ -14,7 +14,9 @@ from fastapi import APIRouter, Query
 from gateway.api.context import GatewayContext
 
 MASK = "***"
-_SECRET = re.compile(r"(^|_)(key|keys|secret|token|password|credential|authorization|headers)$", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(^|_)(key|keys|secret|token|password|credential|authorization|headers)$", re.IGNORECASE
+)
 
 
 def routes(context: GatewayContext) -> APIRouter:

@@ -41,7 +41,7 @@ def routes(context: GatewayContext) -> APIRouter:
             # What an EventSource understands as: do not come again (WHATWG HTML section 9.2.3).
             await reader.close()
             return Response(status_code=204)
-        return FollowResponse(reader, context.relay.ping_seconds)
+        return FollowResponse(reader, context.relay.ping_seconds, context.relay.timeouts.stalled_client)
 
     @router.delete("/{stream_id}", summary="Cancel a stream")
     async def cancel(request: Request, stream_id: str) -> Response:

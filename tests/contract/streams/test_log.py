@@ -362,6 +362,35 @@ async def test_a_slow_reader_of_a_resumable_stream_slows_the_engine_and_gets_all
     assert body == large * 200 + DONE
 
 
+async def test_who_takes_nothing_after_the_end_is_dropped(
+    open_house: OpenHouse, worker: CrankedWorker
+) -> None:
+    house = await open_house(worker)
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port, limit=1024)
+    body = orjson.dumps(CHAT)
+    writer.write(
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        b"x-sluice-stream: detached\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    )
+    await until(lambda: worker.answers)
+    worker.say(WORDS[0])
+    await reader.readuntil(b"\r\n\r\n")
+    large = token("x" * 60_000)
+    for _ in range(200):
+        worker.say(large)
+        await worker.answers[-1].drain()
+    worker.say(DONE)
+    await house.quiet()
+    (stream,) = house.streams._streams.values()
+    assert stream.readers == 1
+    house.streams.sweep(house.relay.now() + 61.0)
+    assert stream.readers == 0
+    assert stream.exchange is None
+    with contextlib.suppress(ConnectionResetError):
+        assert not (await asyncio.wait_for(reader.read(), 60)).endswith(b"0\r\n\r\n")
+    writer.close()
+
+
 async def test_bounds_of_a_key_forget_its_ended_streams_first(
     open_house: OpenHouse, worker: CrankedWorker
 ) -> None:
