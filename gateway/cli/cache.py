@@ -12,6 +12,7 @@ import httpx
 import typer
 
 from cache.control import LONGEST_SECONDS
+from gateway.cli.cache_simulate import simulate
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 Fields = dict[str, Any]
@@ -244,6 +245,9 @@ def decompress(
     fields = _selection(prompt, messages, key, everything, tenant, quality)
     fields |= {"tier": tier, "codec": "raw", "seconds": seconds}
     _command(url, "compress", {**fields, "worker": worker}, as_json)
+
+
+app.command()(simulate)
 
 
 def stats_table(answer: Mapping[str, Any]) -> Iterator[str]:

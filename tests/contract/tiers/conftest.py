@@ -15,8 +15,8 @@ from cache.tiers.memory import MemoryTier
 from cache.tiers.object import ObjectTier
 from cache.tiers.tier import Tier
 from cache.tiers.valkey import ValkeyTier
+from loadtests.bench.kv_servers import ACCESS, SECRET, ServerMissing, rclone, redis_server, s3, valkey
 from tests.contract.tiers.frames import CHUNK_BYTES, Reader
-from tests.contract.tiers.servers import ACCESS, SECRET, s3, valkey
 
 CAPACITY = 64 * (CHUNK_BYTES + 512)
 BUCKET = "kv"
@@ -26,17 +26,26 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="session")
 def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    skip_without(redis_server)
     with valkey(tmp_path_factory.mktemp("valkey")) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    skip_without(rclone)
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("AWS_ACCESS_KEY_ID", ACCESS)
         environment.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
         with s3(tmp_path_factory.mktemp("s3"), BUCKET) as endpoint:
             yield endpoint
+
+
+def skip_without(server: Callable[[], str]) -> None:
+    try:
+        server()
+    except ServerMissing as missing:
+        pytest.skip(str(missing))
 
 
 def object_settings(endpoint: str, prefix: str) -> ObjectSettings:
@@ -61,7 +70,9 @@ def make_tier(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeTi
             tier = FaultyTier(FileTier(str(tmp_path / "kv"), CAPACITY), lambda operation, key: None)
         elif request.param == "valkey":
             url = request.getfixturevalue("valkey_url")
-            tier = ValkeyTier(ValkeySettings(url, prefix=f"test*{number}:", link=LinkSettings(timeout_seconds=60.0)))
+            tier = ValkeyTier(
+                ValkeySettings(url, prefix=f"test*{number}:", link=LinkSettings(timeout_seconds=60.0))
+            )
         else:
             endpoint = request.getfixturevalue("s3_endpoint")
             tier = ObjectTier(object_settings(endpoint, f"test/{number}"))

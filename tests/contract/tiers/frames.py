@@ -26,7 +26,9 @@ def deadline(seconds: float = 60.0) -> float:
 
 
 def namespace(tenant: str = "") -> Namespace:
-    return Namespace("model", "weights", "main", "bfloat16", {"theta": 10000.0}, LAYOUT.fingerprint(), tenant=tenant)
+    return Namespace(
+        "model", "weights", "main", "bfloat16", {"theta": 10000.0}, LAYOUT.fingerprint(), tenant=tenant
+    )
 
 
 def keys(count: int, *, tenant: str = "", start: int = 0) -> list[ChunkKey]:

@@ -23,7 +23,9 @@ def test_answers_come_in_the_order_of_the_keys(tier: Tier, reader: Reader) -> No
     assert answers == [Fault.ABSENT, payload(1).tobytes(), Fault.ABSENT, payload(3).tobytes()]
     there = tier.contains(wanted, deadline())
     assert [isinstance(answer, Found) for answer in there] == [False, True, False, True]
-    assert [answer.nbytes for answer in there if isinstance(answer, Found)] == [frame(wanted[1], 1).nbytes] * 2
+    assert [answer.nbytes for answer in there if isinstance(answer, Found)] == [
+        frame(wanted[1], 1).nbytes
+    ] * 2
 
 
 def test_a_second_put_replaces_the_first(tier: Tier, reader: Reader) -> None:
@@ -99,7 +101,8 @@ def test_shared_tiers_show_one_process_what_another_stored(make_tier: MakeTier, 
 
 
 def test_readers_see_whole_frames_while_writers_replace_them(make_tier: MakeTier) -> None:
-    """The S3 server of the tests truncates before it writes, as S3 itself never does: there, faults are seen too."""
+    """The S3 server of the tests truncates before it writes, as S3 itself never does: there, faults are seen
+    too."""
     writer, other = make_tier(), make_tier()
     if not writer.shared:
         other = writer

