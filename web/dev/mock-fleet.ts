@@ -36,6 +36,8 @@ export function fleetResponse(method: string, path: string, response: ServerResp
     sendJson(response, { id });
   } else if (path === "/admin/workers") sendJson(response, { workers: WORKERS.map(workerBody) });
   else if (path === "/admin/route/explain") sendJson(response, { decisions: decisions() });
+  else if (path === "/admin/cache") sendJson(response, cacheOverview());
+  else if (path === "/admin/cache/chunks") sendJson(response, { workers: { w0: { chunks: cacheChunks() } } });
   else if (path === "/metrics") {
     response.writeHead(200, { "content-type": "text/plain; version=0.0.4" });
     response.end(metrics());
@@ -60,6 +62,43 @@ function workerBody(worker: MockWorker, index: number): object {
     message,
     in_flight: isDraining ? 0 : inFlight(worker, index),
   };
+}
+
+const GIB = 2 ** 30;
+const CHUNK_BYTES = 3 * 2 ** 20;
+const TIERS = { memory: [4, 1], file: [64, 0.35], valkey: [null, 0.12] } as const;
+
+function cacheOverview(): object {
+  const seconds = (Date.now() - startedAt) / 1000;
+  const tiers = Object.entries(TIERS).map(([name, [capacity, share]], index) => {
+    const used = Math.round((capacity ?? 9) * GIB * (0.55 + 0.4 * wave(index)));
+    const hits = Math.round(share * (20 * seconds + 60 * wave(index)));
+    const counts = { hits, loads: index * Math.round(seconds), saves: Math.round(seconds * 3), evictions: 12 * index };
+    return [
+      name,
+      {
+        chunks: Math.round(used / CHUNK_BYTES),
+        used_bytes: used,
+        capacity_bytes: capacity === null ? null : capacity * GIB,
+        available: true,
+        ...counts,
+        dropped: 0,
+        faults: 0,
+      },
+    ];
+  });
+  const layer = { chunk_tokens: 256, chunk_bytes: CHUNK_BYTES, pinned_chunks: 4, held_chunks: 9, tenants: { acme: 1 } };
+  return { workers: { w0: layer, w1: layer }, tiers: Object.fromEntries(tiers) as object };
+}
+
+function cacheChunks(): object[] {
+  return Array.from({ length: 20 }, (_, index) => ({
+    key: (index * 7_919_333 + 104_729).toString(16).padStart(8, "0").repeat(8),
+    tiers: { ...(index % 3 !== 1 && { memory: CHUNK_BYTES }), ...(index % 2 === 0 && { file: CHUNK_BYTES / 2 }) },
+    tenant: index % 4 === 0 ? "acme" : "",
+    position: index * 256,
+    ...(index === 0 && { pins: { ops: 1.8e9 } }),
+  }));
 }
 
 function decisions(): object[] {

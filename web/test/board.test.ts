@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { Board } from "../src/fleet/board";
+import { CacheBoard, readChunks, readOverview } from "../src/fleet/cache";
 import { buckets, quantile, readSamples, sum } from "../src/fleet/prometheus";
 
 const TEXT = `# HELP sluice_active_requests Inference requests in the gateway now.
@@ -103,5 +104,57 @@ describe("Board", () => {
     for (let at = 0; at < 400; at++) board = board.look(at, metrics(at));
     expect(board.moments).toHaveLength(180);
     expect(board.moments[0]?.at).toBe(220);
+  });
+});
+
+/** What GET /admin/cache answers when the memory tier had so many hits. */
+function cacheBody(hits: number): object {
+  const tier = { chunks: 3, used_bytes: 300, capacity_bytes: 1000, available: true, hits, faults: 1 };
+  return {
+    workers: {
+      w0: { chunk_tokens: 16, pinned_chunks: 2, tenants: { acme: 10, "": 5 } },
+      w1: { chunk_tokens: 16, pinned_chunks: 1, tenants: { acme: 1 } },
+      w2: { error: "the KV layer of w2 does not answer: refused" },
+    },
+    tiers: { memory: tier, valkey: { ...tier, capacity_bytes: null, hits: 0 } },
+  };
+}
+
+describe("the cache", () => {
+  it("is read over all workers, with those that do not answer named", () => {
+    const overview = readOverview(cacheBody(7));
+    expect(overview).toMatchObject({ workers: ["w0", "w1"], chunkTokens: 16, pinnedChunks: 3 });
+    expect(overview.errors).toEqual(["the KV layer of w2 does not answer: refused"]);
+    expect(overview.tenants.get("acme")).toBe(11);
+    expect(overview.tiers.map(({ name, capacityBytes }) => [name, capacityBytes])).toEqual([
+      ["memory", 1000],
+      ["valkey", null],
+    ]);
+  });
+
+  it.each([undefined, {}, { workers: [], tiers: 3 }])("is empty for %j", (body) => {
+    expect(readOverview(body)).toMatchObject({ workers: [], errors: [], tiers: [] });
+    expect(readChunks(body)).toEqual([]);
+  });
+
+  it("tells how many tokens a second every tier gave", () => {
+    const first = new CacheBoard().look(10, readOverview(cacheBody(100)));
+    expect(first.moments[0]?.hits.get("memory")).toBeNull();
+    const second = first.look(12, readOverview(cacheBody(110)));
+    expect(second.moments[1]?.hits.get("memory")).toBe(80);
+    expect(second.moments[1]?.hits.get("valkey")).toBe(0);
+    const restarted = second.look(13, readOverview(cacheBody(3)));
+    expect(restarted.moments[2]?.hits.get("memory")).toBeNull();
+  });
+
+  it("lists entries with the largest first", () => {
+    const chunks = [
+      { key: "aa", tiers: { memory: 10 } },
+      { key: "bb", tiers: { memory: 10, file: 5 }, pins: { ops: 1 }, tenant: "acme", position: 32 },
+    ];
+    expect(readChunks({ workers: { w0: { chunks }, w1: { error: "gone" } } })).toMatchObject([
+      { worker: "w0", key: "bb", bytes: 15, pinned: true, tenant: "acme", position: 32 },
+      { worker: "w0", key: "aa", bytes: 10, pinned: false },
+    ]);
   });
 });

@@ -1,7 +1,7 @@
 /** The fleet behind the gateway, as an administrator sees it. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { ask, open, screenshot, startGateway, untilStatus, withPage } from "./harness.mjs";
+import { accessibilityFaults, ask, open, screenshot, startGateway, untilStatus, withPage } from "./harness.mjs";
 
 let gateway;
 before(async () => {
@@ -27,6 +27,23 @@ test("the fleet page shows every worker and what requests did", () =>
     await screenshot(page, "fleet");
     await page.goBack();
     await page.locator(".answer").waitFor();
+  }));
+
+test("the cache page shows the tiers of workers that have them, or says that none has", () =>
+  withPage(gateway.url, {}, async (page) => {
+    await open(page, gateway.url);
+    await page.getByRole("link", { name: "Cache" }).click();
+    const { workers, tiers } = await (await page.request.get(`${gateway.url}/admin/cache`)).json();
+    if (Object.values(workers).every(({ error }) => error)) {
+      await page.getByText(/No worker has a KV layer|does not answer/).waitFor();
+      return;
+    }
+    const rows = page.getByRole("group", { name: "Tiers" }).locator("tbody tr");
+    await rows.first().waitFor();
+    assert.equal(await rows.count(), Object.keys(tiers).length);
+    await page.waitForTimeout(3000);
+    await screenshot(page, "cache");
+    assert.deepEqual(await accessibilityFaults(page), []);
   }));
 
 test("without admin rights it asks for a key, and works once there is one", () =>

@@ -2,7 +2,7 @@ import type { ChatSession } from "./session";
 import { Store } from "./store";
 
 /** The pages of the app. */
-export type View = "chat" | "fleet" | "race";
+export type View = "chat" | "fleet" | "cache" | "race";
 
 const CONVERSATION = "#/c/";
 
@@ -20,6 +20,7 @@ export function conversationOf(fragment: string): string | null | undefined {
 /** The page that a fragment names, undefined for a fragment of another kind, e.g. that of a skip link. */
 export function viewOf(fragment: string): View | undefined {
   if (fragment === "#/fleet") return "fleet";
+  if (fragment === "#/cache") return "cache";
   if (fragment === "#/race") return "race";
   return conversationOf(fragment) === undefined ? undefined : "chat";
 }

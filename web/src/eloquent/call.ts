@@ -11,7 +11,6 @@ export class Call {
   readonly #peer: RTCPeerConnection;
   readonly #followers: Followers;
   readonly #say: (message: ClientMessage) => void;
-  readonly #hangUp: () => void;
   #messages = 0;
   #closed = false;
   readonly #onClose: () => void;
@@ -22,12 +21,10 @@ export class Call {
     tokens: RTCDataChannel,
     gateway: GatewayAddress,
     onClose: () => void,
-    hangUpCall: () => void,
   ) {
     const { datagrams, messages } = gateway.network;
     this.#peer = peer;
     this.#onClose = onClose;
-    this.#hangUp = hangUpCall;
     const sendDatagram = datagrams((datagram: Uint8Array<ArrayBuffer>) => {
       if (tokens.readyState === "open") tokens.send(datagram);
     });
@@ -78,10 +75,6 @@ export class Call {
     control.binaryType = tokens.binaryType = "arraybuffer";
     const signal = AbortSignal.timeout(CONNECT_MS);
     let answer: CallAnswer | undefined;
-    const end = (): void => {
-      peer.close();
-      if (answer?.location !== undefined) hangUp(gateway, answer.location);
-    };
     try {
       await peer.setLocalDescription();
       await gathered(peer);
@@ -89,10 +82,11 @@ export class Call {
       await peer.setRemoteDescription({ type: "answer", sdp: answer.sdp });
       await Promise.all([opened(control, signal), opened(tokens, signal)]);
     } catch (error) {
-      end();
+      peer.close();
+      if (answer?.location !== undefined) hangUp(gateway, answer.location);
       throw error;
     }
-    return new Call(peer, control, tokens, gateway, onClose, end);
+    return new Call(peer, control, tokens, gateway, onClose);
   }
 
   /** Whether no stream is followed: the gateway collects such calls after a while. */
@@ -142,7 +136,8 @@ export class Call {
     this.#closed = true;
     this.#onClose();
     this.#followers.failAll(reason);
-    this.#hangUp();
+    // The gateway notices; if the network is gone, by its own checks.
+    this.#peer.close();
   }
 }
 

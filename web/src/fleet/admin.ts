@@ -1,5 +1,6 @@
 import { failureFromResponse, GatewayError } from "../openai/failure";
 import { asCount, asText, isObject, type JsonObject, parseJson } from "../openai/json";
+import { type CacheChunk, type CacheOverview, readChunks, readOverview } from "./cache";
 import { readSamples, type Sample } from "./prometheus";
 
 /** A worker as the gateway's administrators see it. */
@@ -43,6 +44,15 @@ export class AdminClient {
 
   async metrics(signal: AbortSignal): Promise<Sample[]> {
     return readSamples(await this.#text("GET", "/metrics", signal), "sluice_");
+  }
+
+  async cache(signal: AbortSignal): Promise<CacheOverview> {
+    return readOverview(await this.#json("/admin/cache", signal));
+  }
+
+  /** Known chunks, at most `limit` of each worker; the largest first. */
+  async chunks(limit: number, signal: AbortSignal): Promise<CacheChunk[]> {
+    return readChunks(await this.#json(`/admin/cache/chunks?limit=${limit}`, signal));
   }
 
   /** Sends a worker no new requests, or sends it requests again. */

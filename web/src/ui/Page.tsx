@@ -19,6 +19,7 @@ import { useShortcuts } from "./use-shortcuts";
 import { useStopKey } from "./use-stop-key";
 
 const FleetPage = lazy(() => import("./fleet/FleetPage"));
+const CachePage = lazy(() => import("./cache/CachePage"));
 const RacePage = lazy(() => import("./race/RacePage"));
 
 type Panel =
@@ -27,13 +28,21 @@ type Panel =
   | { readonly name: "shortcuts" }
   | null;
 
-const TITLES = { chat: "Sluice", fleet: "Fleet · Sluice", race: "Side by side · Sluice" } as const;
+const BOARDS = { fleet: FleetPage, cache: CachePage, race: RacePage } as const;
+
+const TITLES = {
+  chat: "Sluice",
+  fleet: "Fleet · Sluice",
+  cache: "Cache · Sluice",
+  race: "Side by side · Sluice",
+} as const;
 
 export function Page() {
   const { session, navigator } = useApp();
   const chat = useChat();
   const view = useStore(navigator.view);
   const conversation = view === "chat" ? currentConversation(chat) : undefined;
+  const Board = view === "chat" ? null : BOARDS[view];
   const [panel, setPanel] = useState<Panel>(null);
   const [notice, setNotice] = useState<Notice | null>(null);
   const [editing, setEditing] = useState<string | null>(null);
@@ -115,7 +124,7 @@ export function Page() {
             openSettings("system-prompt");
           }}
         />
-        {view === "chat" ? (
+        {Board === null ? (
           <ChatView
             conversation={conversation}
             editing={editing}
@@ -125,7 +134,7 @@ export function Page() {
           />
         ) : (
           <Suspense fallback={<main className="board" id="main" aria-busy="true" />}>
-            {view === "fleet" ? <FleetPage onKey={openKey} /> : <RacePage onKey={openKey} />}
+            <Board onKey={openKey} />
           </Suspense>
         )}
       </div>

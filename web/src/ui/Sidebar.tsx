@@ -1,4 +1,4 @@
-import { Flag, KeyRound, Network, Plus, Search, X } from "lucide-react";
+import { Flag, KeyRound, Layers, Network, Plus, Search, X } from "lucide-react";
 import { type RefObject, useState } from "react";
 import type { View } from "../app/address";
 import type { Conversation } from "../chat/types";
@@ -19,6 +19,7 @@ interface SidebarProps {
 
 const PAGES: readonly (readonly [View, string, typeof Network])[] = [
   ["fleet", "Fleet", Network],
+  ["cache", "Cache", Layers],
   ["race", "Side by side", Flag],
 ];
 

@@ -7,6 +7,8 @@ import { GateMark } from "./GateMark";
 import { ModelPicker } from "./ModelPicker";
 import { useShownTheme } from "./theme";
 
+const TITLES = { fleet: "Fleet", cache: "Cache", race: "Side by side" } as const;
+
 interface TopbarProps {
   readonly view: View;
   readonly onMenu: () => void;
@@ -23,8 +25,8 @@ export function Topbar({ view, onMenu, onSettings }: TopbarProps) {
       <button type="button" className="icon-button topbar__menu" aria-label="Conversations" onClick={onMenu}>
         <Menu aria-hidden="true" />
       </button>
-      {view === "fleet" ? null : <ModelPicker />}
-      {view === "chat" ? null : <h1 className="topbar__title">{view === "fleet" ? "Fleet" : "Side by side"}</h1>}
+      {(view === "chat" || view === "race") && <ModelPicker />}
+      {view !== "chat" && <h1 className="topbar__title">{TITLES[view]}</h1>}
       <p className={`topbar__gate topbar__gate--${position}`} role="status">
         <GateMark position={position} />
         <span>{gate.words}</span>

@@ -1,28 +1,29 @@
 import { useEffect, useRef } from "react";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
-import type { Moment } from "../../fleet/board";
 import { usePreferences } from "../context";
 import { useShownTheme } from "../theme";
 
-export interface Line {
+export interface Line<M> {
   readonly label: string;
-  readonly of: (moment: Moment) => number | null;
+  readonly of: (moment: M) => number | null;
 }
 
-interface ChartProps {
+interface ChartProps<M extends { readonly at: number }> {
   readonly title: string;
-  readonly lines: readonly Line[];
+  /** At most as many as there are colours; the same array as long as it is the same chart. */
+  readonly lines: readonly Line<M>[];
   readonly format: (value: number | null) => string;
   readonly least: number;
-  readonly moments: readonly Moment[];
+  /** `at` in seconds. */
+  readonly moments: readonly M[];
 }
 
 const HEIGHT = 130;
 const SPAN_S = 180;
 
-/** One or two lines over time. What a screen reader gets is the latest values. */
-export function Chart({ title, lines, format, least, moments }: ChartProps) {
+/** A few lines over time. What a screen reader gets is the latest values. */
+export function Chart<M extends { readonly at: number }>({ title, lines, format, least, moments }: ChartProps<M>) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot>(undefined);
   const theme = useShownTheme(usePreferences()[0].theme);
@@ -61,8 +62,9 @@ export function Chart({ title, lines, format, least, moments }: ChartProps) {
       </figcaption>
       <div ref={box} className="chart__plot" aria-hidden="true">
         {/* Where the colours of the lines are read from. */}
-        <i className="chart__colour chart__colour--0" />
-        <i className="chart__colour chart__colour--1" />
+        {lines.map(({ label }, index) => (
+          <i key={label} className={`chart__colour chart__colour--${index}`} />
+        ))}
         <i className="chart__colour chart__colour--grid" />
         <i className="chart__colour chart__colour--text" />
       </div>
@@ -72,7 +74,7 @@ export function Chart({ title, lines, format, least, moments }: ChartProps) {
 
 function optionsOf(
   element: HTMLElement,
-  lines: readonly Line[],
+  lines: readonly unknown[],
   format: (value: number | null) => string,
   least: number,
 ): uPlot.Options {

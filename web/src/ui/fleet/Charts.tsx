@@ -5,7 +5,7 @@ import { percent, rate, seconds } from "./figures";
 interface ChartSpec {
   readonly title: string;
   readonly format: (value: number | null) => string;
-  readonly lines: readonly Line[];
+  readonly lines: readonly Line<Moment>[];
   /** The least that the scale reaches. */
   readonly least: number;
 }

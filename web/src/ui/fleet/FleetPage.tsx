@@ -1,34 +1,51 @@
 import { useEffect, useState } from "react";
-import { AdminClient } from "../../fleet/admin";
-import { BoardWatch } from "../../fleet/board-watch";
+import { AdminClient, type Decision, type FleetWorker } from "../../fleet/admin";
+import { Board } from "../../fleet/board";
+import { Poller } from "../../fleet/poller";
 import { authorization } from "../../openai/client";
 import "../../styles/board.css";
 import { useApp, useStore } from "../context";
-import { FailureNotice } from "../FailureNotice";
+import { BoardFailure } from "./BoardFailure";
 import { Charts } from "./Charts";
 import { Decisions } from "./Decisions";
 import { Tiles } from "./Tiles";
 import { Workers } from "./Workers";
 
+interface Fleet {
+  readonly board: Board;
+  readonly workers: readonly FleetWorker[];
+  readonly decisions: readonly Decision[];
+}
+
+const DECISIONS = 12;
+
+function watch(client: AdminClient): Poller<Fleet> {
+  return new Poller<Fleet>({ board: new Board(), workers: [], decisions: [] }, async ({ board }, signal) => {
+    const [workers, decisions, samples] = await Promise.all([
+      client.workers(signal),
+      client.decisions(DECISIONS, signal),
+      client.metrics(signal),
+    ]);
+    return { board: board.look(performance.now() / 1000, samples), workers, decisions };
+  });
+}
+
 /** The fleet behind the gateway, live. Loaded when it is first opened. */
 export default function FleetPage({ onKey }: { readonly onKey: () => void }) {
   const { preferences } = useApp();
-  const [watch] = useState(() => new BoardWatch(new AdminClient(() => authorization(preferences.get().apiKey))));
-  const { board, workers, decisions, failure } = useStore(watch.state);
+  const [client] = useState(() => new AdminClient(() => authorization(preferences.get().apiKey)));
+  const [poller] = useState(() => watch(client));
+  const { value, failure } = useStore(poller.state);
+  const { board, workers, decisions } = value;
   useEffect(() => {
-    watch.start();
+    poller.start();
     return () => {
-      watch.stop();
+      poller.stop();
     };
-  }, [watch]);
+  }, [poller]);
   return (
     <main className="board" id="main" tabIndex={-1}>
-      {failure && (
-        <FailureNotice
-          failure={failure.kind === "auth" ? { ...failure, ...FOR_ADMINISTRATORS } : failure}
-          onKey={onKey}
-        />
-      )}
+      {failure && <BoardFailure failure={failure} onKey={onKey} />}
       {board.latest && (
         <>
           <Tiles workers={workers} moment={board.latest} />
@@ -37,7 +54,7 @@ export default function FleetPage({ onKey }: { readonly onKey: () => void }) {
             workers={workers}
             board={board}
             onDrain={(id, on) => {
-              void watch.drain(id, on);
+              void poller.after(() => client.drain(id, on));
             }}
           />
           <Decisions decisions={decisions} />
@@ -46,9 +63,3 @@ export default function FleetPage({ onKey }: { readonly onKey: () => void }) {
     </main>
   );
 }
-
-const FOR_ADMINISTRATORS = {
-  title: "This page is for administrators",
-  detail:
-    "Enter a key with admin rights; `sluice key create --admin NAME` makes one. Without keys, open the page on the gateway's own machine.",
-} as const;

@@ -3,6 +3,7 @@ import { useEffect, useState } from "react";
 import { type LinkName, LINKS } from "../../network/links";
 import { authorization } from "../../openai/client";
 import { type Lane, Race } from "../../race/race";
+import "../../styles/board.css";
 import "../../styles/race.css";
 import { useApp, useModel, useStore } from "../context";
 import { FailureNotice } from "../FailureNotice";
