@@ -3,11 +3,15 @@ from __future__ import annotations
 import heapq
 import random
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.transport.eloquent import END, Kind, Packetizer, Reassembler, Record, SenderSettings, Template
 
+STEADY = settings(
+    max_examples=60, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+"""The same examples in every run, however slow the machine."""
 TICK = 0.005
 
 
@@ -55,7 +59,7 @@ class Pair:
             step += 1
 
 
-@settings(max_examples=60, deadline=None)
+@STEADY
 @given(
     st.lists((st.text(max_size=5) | st.integers(200, 3000).map("x".__mul__)).map(str.encode), max_size=60),
     st.integers(0, 2**16),

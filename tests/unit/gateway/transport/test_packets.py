@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.transport.packets import MAX_RELIABLE_BYTES, AckPacket, DataPacket, PacketError, decode
 from gateway.transport.records import END, Form, Kind, Record
 
+STEADY = settings(deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+"""The same examples in every run, however slow the machine."""
 NUMBER = st.integers(0, 2**32 - 1)
 TEXT = st.text(max_size=20).map(str.encode)
 RECORD = st.builds(Record, st.just(Kind.TEXT), TEXT, st.integers(0, 3), st.integers(0, 0xFFFF)) | st.builds(
@@ -41,11 +43,13 @@ def acks(draw: st.DrawFn) -> AckPacket:
     return AckPacket(*numbers, draw(st.integers(0, 4)), following, tuple(ranges))
 
 
+@STEADY
 @given(data_packets() | acks())
 def test_what_was_encoded_is_decoded(packet: DataPacket | AckPacket) -> None:
     assert decode(packet.encode()) == packet
 
 
+@STEADY
 @given(st.builds(bytes.__add__, st.sampled_from([b"", b"\x10", b"\x10\0", b"\x11"]), st.binary(max_size=99)))
 def test_any_bytes_are_a_packet_with_one_encoding_or_an_error(data: bytes) -> None:
     try:
@@ -55,6 +59,7 @@ def test_any_bytes_are_a_packet_with_one_encoding_or_an_error(data: bytes) -> No
     assert packet.encode() == data
 
 
+@STEADY
 @given(data_packets() | acks(), st.data())
 def test_damaged_packets_are_errors_or_others(packet: DataPacket | AckPacket, data: st.DataObject) -> None:
     raw = bytearray(packet.encode())

@@ -5,11 +5,13 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.transport.records import END, MAX_FORMS, Kind, Record, Template, compact, expand, form_of
 
+STEADY = settings(deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+"""The same examples in every run, however slow the machine."""
 RECORDINGS = Path(__file__).parents[3] / "contract" / "relay" / "recordings" / "vllm-0.32.0"
 HEAD = '{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":'
 
@@ -28,6 +30,7 @@ def test_what_vllm_streams_comes_back_byte_for_byte(path: Path) -> None:
     assert END not in records[:-1]
 
 
+@STEADY
 @given(st.lists(st.tuples(st.text(), st.integers(0, 70_000)), max_size=8))
 def test_any_text_of_any_choice_comes_back(news: list[tuple[str, int]]) -> None:
     template = Template()
@@ -36,6 +39,7 @@ def test_any_text_of_any_choice_comes_back(news: list[tuple[str, int]]) -> None:
         assert expand(compact(raw, template), template) == raw
 
 
+@STEADY
 @given(st.lists((st.text(alphabet='{}[]":,\\ acdeinox01') | st.text()).map(str.encode), max_size=6))
 def test_whatever_an_event_holds_comes_back(events: list[bytes]) -> None:
     template = Template()
@@ -44,6 +48,7 @@ def test_whatever_an_event_holds_comes_back(events: list[bytes]) -> None:
         assert expand(compact(event, template), template) == event
 
 
+@STEADY
 @given(st.binary())
 def test_bytes_that_are_no_utf8_come_as_a_reader_of_event_streams_would_see_them(event: bytes) -> None:
     template = Template()
