@@ -53,7 +53,7 @@ class Namespace:
     tenant: str = ""
     """Chunks are shared inside a tenant only. Empty: shared by all who set none."""
     kind: str = EXACT
-    """`exact`, or what was done to the KV: `lossy:<level>`, and later others."""
+    """`exact`, or what may have been done to the KV: the name of a quality level, and later others."""
 
     def digest(self) -> bytes:
         """16 bytes that begin every key of this namespace."""

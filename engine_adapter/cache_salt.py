@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_MARK = "sluice1"
+MARK = "sluice1"
+"""How every salt of ours begins."""
 EXACT = "exact"
 
 
@@ -24,7 +25,7 @@ class CacheSalt:
         """The salt to send; None where nothing has to be said, which leaves the engine's cache shared."""
         if self == CacheSalt():
             return None
-        return f"{_MARK}:{len(self.tenant)}:{self.tenant}:{self.quality}"
+        return f"{MARK}:{len(self.tenant)}:{self.tenant}:{self.quality}"
 
     @classmethod
     def parse(cls, salt: str | None) -> CacheSalt:
@@ -33,7 +34,7 @@ class CacheSalt:
             return cls()
         mark, _, rest = salt.partition(":")
         length, _, rest = rest.partition(":")
-        if mark == _MARK and length.isdecimal():
+        if mark == MARK and length.isdecimal():
             tenant, quality = rest[: int(length)], rest[int(length) :]
             if len(tenant) == int(length) and len(quality) > 1 and quality[0] == ":":
                 return cls(tenant, quality[1:])

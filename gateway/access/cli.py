@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.access.keys import Key, KeyFileError, append_key, new_key, read_keys, revoke_key
+from gateway.access.keys import POOL, Key, KeyFileError, append_key, new_key, read_keys, revoke_key
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 
@@ -25,14 +25,24 @@ DEFAULT_FILE = Path("keys.json")
 def create(
     name: Annotated[str, typer.Argument(help="Who or what it is for.")],
     file: KeyFile = DEFAULT_FILE,
-    tenant: Annotated[str, typer.Option(help="Whom its use is counted for.")] = "default",
+    tenant: Annotated[
+        str, typer.Option(help="Whom its use is counted for; KV caches are shared inside a tenant only.")
+    ] = POOL,
+    shares_cache: Annotated[
+        bool, typer.Option("--shares-cache", help="It shares KV caches with keys of no tenant of their own.")
+    ] = False,
     model: Annotated[list[str] | None, typer.Option(help="A model it may use; repeat. Default: all.")] = None,
     max_priority: Annotated[int, typer.Option(help="Highest priority it may ask for.")] = 0,
     admin: Annotated[bool, typer.Option("--admin", help="It may use /admin.")] = False,
 ) -> None:
     """Make a key and print its secret, once. The file keeps its hash only."""
     secret, record = new_key(
-        name, tenant, models=tuple(model) if model else None, max_priority=max_priority, admin=admin
+        name,
+        tenant,
+        models=tuple(model) if model else None,
+        max_priority=max_priority,
+        admin=admin,
+        shares_cache=shares_cache,
     )
     try:
         append_key(file, record)

@@ -30,6 +30,10 @@ class KeyFileError(ValueError):
     """The key file is not what `sluice key create` writes; the message names the file and the field."""
 
 
+POOL = "default"
+"""The tenant of keys that were given none."""
+
+
 class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One API key as the file holds it. The secret itself is shown once, when the key is made."""
 
@@ -37,7 +41,11 @@ class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     name: str
     hash: str
     """BLAKE2s-256 of the secret, in hex."""
-    tenant: str = "default"
+    tenant: str = POOL
+    """Whom its use is counted for, and who shares KV caches: those of one tenant never serve another. Tenant
+    `default` is the pool of all who were not given one."""
+    shares_cache: bool = False
+    """Its requests use the KV of the `default` pool in spite of its tenant, and add to it."""
     models: tuple[str, ...] | None = None
     """Model names that it may use; None for all."""
     max_priority: int = 0
@@ -58,11 +66,12 @@ class _KeyFile(msgspec.Struct, forbid_unknown_fields=True):
 
 def new_key(
     name: str,
-    tenant: str = "default",
+    tenant: str = POOL,
     *,
     models: tuple[str, ...] | None = None,
     max_priority: int = 0,
     admin: bool = False,
+    shares_cache: bool = False,
 ) -> tuple[str, Key]:
     """Make a key: the secret, to be handed out once, and the record to keep."""
     secret = SECRET_PREFIX + secrets.token_urlsafe(32)
@@ -71,6 +80,7 @@ def new_key(
         name=name,
         hash=blake2s(secret.encode()).hexdigest(),
         tenant=tenant,
+        shares_cache=shares_cache,
         models=models,
         max_priority=max_priority,
         admin=admin,

@@ -11,12 +11,14 @@ from typing import Protocol
 
 import msgspec
 
+from engine_adapter.cache_salt import EXACT
 from gateway.access.keys import Key
 from gateway.errors import AuthenticationFailed, InvalidRequest, PermissionDenied
 from gateway.relay import log_wish
 from gateway.relay.fields import Headers
+from gateway.relay.isolation import salt_for
 from gateway.relay.log_wish import LogWish
-from gateway.relay.request import parse, with_model, with_priority, without_extras
+from gateway.relay.request import parse, with_model, with_priority, with_salt, without_extras
 from gateway.relay.settings import RelaySettings, Timeouts
 from gateway.routing.assignment import RouteRequest
 
@@ -129,10 +131,17 @@ class Admitter:
         if (served := settings.aliases.get(model)) is not None:
             model = served
             body = with_model(body, served)
-        wish = None
+        wish: LogWish | None = None
+        quality: str = EXACT
         if request.extras is not None:
             body = without_extras(body)
-            wish = log_wish.from_body(request.extras)
+            extras = log_wish.from_body(request.extras)
+            wish, quality = extras.log, extras.kv_quality
+        counts_only = url.startswith(b"/v1/messages/count_tokens")
+        salt = salt_for(key, family, quality, request.salt, counts_only=counts_only)
+        if salt is not None:
+            body = with_salt(body, salt, replaces=bool(request.salt))
+            request.head = salt + b"\0" + request.head
         if key is not None and request.priority > key.max_priority:
             body = with_priority(body, key.max_priority)
         timeouts = settings.timeouts

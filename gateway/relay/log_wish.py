@@ -1,4 +1,4 @@
-"""A client's wish that its answer be kept: by header, or in the body under `sluice`, which no engine sees."""
+"""What a client asks of the gateway: by header, or in the body under `sluice`, which no engine sees."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ HEADER = b"x-sluice-stream"
 BODY_KEY = "sluice"
 
 Mode = Literal["resumable", "detached"]
+Quality = Literal["exact", "high", "balanced", "small"]
 
 
 class LogWish(msgspec.Struct, frozen=True, gc=False):
@@ -22,12 +23,21 @@ class LogWish(msgspec.Struct, frozen=True, gc=False):
     """Number the events of the answer itself by `id:` lines."""
 
 
-class _Extras(msgspec.Struct, forbid_unknown_fields=True):
+class Extras(msgspec.Struct, forbid_unknown_fields=True):
+    """The body's `sluice` object."""
+
     stream: Mode | None = None
     ids: bool = False
+    kv_quality: Quality = "exact"
+    """Of the KV that the answer may rest on, see `docs/kv-layer.md`."""
+
+    @property
+    def log(self) -> LogWish | None:
+        """None: keep nothing."""
+        return None if self.stream is None else LogWish(self.stream, self.ids)
 
 
-_decoder = msgspec.json.Decoder(_Extras | None)
+_decoder = msgspec.json.Decoder(Extras | None)
 
 
 def from_header(value: bytes) -> LogWish:
@@ -45,17 +55,15 @@ def from_header(value: bytes) -> LogWish:
     )
 
 
-def from_body(raw: msgspec.Raw) -> LogWish | None:
-    """The wish in the body's `sluice` object, None if it asks for nothing. Raises InvalidRequest."""
+def from_body(raw: msgspec.Raw) -> Extras:
+    """What the body's `sluice` object asks for. Raises InvalidRequest."""
     try:
-        extras = _decoder.decode(raw)
+        return _decoder.decode(raw) or Extras()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(
             f"Wrong value for '{BODY_KEY}': {error}. It looks like "
-            '{"stream": "resumable" or "detached", "ids": true or false}.',
+            '{"stream": "resumable" or "detached", "ids": true or false, '
+            '"kv_quality": "exact", "high", "balanced" or "small"}.',
             code="invalid_type",
             param=BODY_KEY,
         ) from None
-    if extras is None or extras.stream is None:
-        return None
-    return LogWish(extras.stream, extras.ids)

@@ -71,6 +71,8 @@ class InferenceRequest(msgspec.Struct, gc=False):
     max_tokens: int | None
     extras: msgspec.Raw | None = None
     """What the body says to the gateway itself, see `log_wish`; raw JSON."""
+    salt: bytes = b""
+    """The client's own `cache_salt`, raw JSON."""
 
     def route(self, model: str, session: str | None, policy: str | None) -> RouteRequest:
         return RouteRequest(model, self.head, self.prompt, session, policy, self.max_tokens, self.stream)
@@ -111,6 +113,7 @@ def parse(body: bytes | bytearray) -> InferenceRequest:
         0 if fields.priority is _NONE else -(_integer(fields.priority) or 0),
         None if limit is _NONE else _integer(limit),
         None if fields.sluice is _NONE else fields.sluice,
+        b"" if fields.cache_salt is _NONE else bytes(fields.cache_salt),
     )
 
 
@@ -128,6 +131,16 @@ def with_priority(body: bytes | bytearray, priority: int) -> bytes:
     """The same body with another priority, in our sense: larger is more urgent. Raises as `with_model`."""
     fields = _fields_of(body)
     fields["priority"] = msgspec.Raw(b"%d" % -priority)
+    return msgspec.json.encode(fields)
+
+
+def with_salt(body: bytes | bytearray, salt: bytes, *, replaces: bool) -> bytes:
+    """The same body with `cache_salt`, a JSON string; `replaces` says whether it had one. Raises as
+    `with_model`."""
+    if body[:1] == b"{" and not replaces and body[1:2] != b"}":
+        return b"".join((b'{"cache_salt":', salt, b",", memoryview(body)[1:]))
+    fields = _fields_of(body)
+    fields["cache_salt"] = msgspec.Raw(salt)
     return msgspec.json.encode(fields)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from engine_adapter.cache_salt import CacheSalt
 from gateway.access.keys import Key
 from gateway.errors import AuthenticationFailed, InvalidRequest, PermissionDenied
 from gateway.relay.call import Admitter, Call
@@ -61,7 +62,7 @@ def test_an_alias_is_resolved_after_the_key_was_asked() -> None:
     settings = RelaySettings(aliases={"nick": "long-name"})
     call = admit(b'{"model":"nick","x":1}', settings=settings, key=KEY)
     assert (call.model, call.route.model) == ("long-name", "long-name")
-    assert json.loads(call.body) == {"model": "long-name", "x": 1}
+    assert json.loads(call.body) == {"model": "long-name", "x": 1, "cache_salt": CacheSalt("acme").encode()}
 
 
 def test_timeouts_by_model_and_by_request() -> None:
