@@ -87,7 +87,7 @@ def measure(
         for tally, (_, codec) in zip(tallies, codecs, strict=True):
             changed = _round_trip(layout, kv, codec, chunk_tokens, tally)
             other = continuation_scores(model, context.prompt, context.continuation, changed)
-            _compare(tally, context, full, other)
+            compare(tally, context, full, other)
             if context.question is not None:
                 right = context.question.score(decode_text(reply))
                 again = context.question.score(decode_text(_verified(model, context, changed, end, reply)))
@@ -136,7 +136,8 @@ def _head_bytes(layout: KVLayout, codec: Codec, blocks: int, position: int, payl
     return len(encode_head(header))
 
 
-def _compare(tally: Tally, context: Context, full: torch.Tensor, other: torch.Tensor) -> None:
+def compare(tally: Tally, context: Context, full: torch.Tensor, other: torch.Tensor) -> None:
+    """Add the difference of two teacher-forced continuations to a tally."""
     places = list(range(len(context.continuation)))
     divergence = float((full.exp() * (full - other)).sum())
     tally.divergence += divergence

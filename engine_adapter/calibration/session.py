@@ -16,7 +16,7 @@ from cache.calibration.tables import Tables, fingerprint
 from cache.codecs import registry
 from cache.codecs.calibrated import Calibrated
 from cache.codecs.codec import Codec
-from engine_adapter.calibration import ablation, bench
+from engine_adapter.calibration import ablation, bench, dropping
 from engine_adapter.calibration.contexts import BENCH_SEED, CALIBRATION_SEED, Context, texts, worlds
 from engine_adapter.calibration.train import Statistics, gather, tables_for
 from engine_adapter.demo.chat import END
@@ -116,6 +116,13 @@ class Session:
     ) -> list[Measured]:
         """Measure codecs on held-out worlds."""
         return self._run(codecs, self._contexts((), number, lengths, BENCH_SEED), chunk_tokens, seen)
+
+    def measure_dropping(
+        self, number: int, lengths: Sequence[int], shares: tuple[float, ...], *, seen: Seen
+    ) -> list[Measured]:
+        """Measure dropping tokens on held-out worlds; whole contexts, not chunks."""
+        contexts = self._contexts((), number, lengths, BENCH_SEED)
+        return [tally.measured(0) for tally in dropping.measure(self.model, contexts, shares, seen=seen)]
 
     @property
     def weights(self) -> str:

@@ -6,9 +6,14 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cache.calibration.quality import Measured
 
 # Small products of matrices on every core at once are slower than on one, more so on a busy machine.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -31,7 +36,7 @@ def _model_folder(model: str) -> Path:
         raise typer.BadParameter(f"{error}; a directory with a Llama is taken too") from error
 
 
-def _counter(what: str, of: int) -> object:
+def _counter(what: str, of: int) -> Callable[[int], None]:
     started = time.monotonic()
 
     def seen(number: int) -> None:
@@ -86,16 +91,23 @@ def bench(
     length: Annotated[list[int] | None, typer.Option(help="Tokens of a context (repeat the option).")] = None,
     chunk_tokens: Annotated[int, typer.Option(help="Tokens per chunk; a multiple of 32.")] = 256,
     only: Annotated[list[str] | None, typer.Option(help="Codecs to measure (a part of the label).")] = None,
+    dropping: Annotated[
+        bool, typer.Option(help="Measure dropping tokens instead, which no paged cache can store.")
+    ] = False,
     ablation: Annotated[bool, typer.Option(help="Measure variants of weir and cachegen instead.")] = False,
     calibration: Annotated[int, typer.Option(help="Contexts to fit the variants on.")] = 64,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
     out: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
 ) -> None:
     """Measure size and quality of every codec on a model, against full prefill, counting every byte."""
-    from engine_adapter.calibration.bench import records, table
     from engine_adapter.calibration.session import Session
 
     session = Session.open(_model_folder(model), threads=threads)
+    lengths, measured = length or [512, 1024, 2048, 3500], _counter("measuring: context", contexts)
+    if dropping:
+        rows = session.measure_dropping(contexts, lengths, (0.5, 0.25, 0.1), seen=measured)
+        _report(model, rows, out)
+        return
     if ablation:
         codecs = session.variants(calibration, seen=_counter("calibrating: context", calibration))
     else:
@@ -105,10 +117,16 @@ def bench(
     rows = session.measure(
         codecs,
         contexts,
-        length or [512, 1024, 2048, 3500],
+        lengths,
         chunk_tokens=chunk_tokens,
-        seen=_counter("measuring: context", contexts),
+        seen=measured,
     )
+    _report(model, rows, out)
+
+
+def _report(model: str, rows: list[Measured], out: Path | None) -> None:
+    from engine_adapter.calibration.bench import records, table
+
     typer.echo(table(rows))
     if out is not None:
         out.write_text(json.dumps({"model": model, "codecs": records(rows)}, indent=1) + "\n")
