@@ -39,6 +39,7 @@ from engine_adapter.vllm.namespace import Namespaces, engine_namespace
 from engine_adapter.vllm.options import read_options
 from engine_adapter.vllm.plan import StepPlan, StepReport, WorkerHello
 from engine_adapter.vllm.prometheus import ConnectorStats, PromMetrics
+from engine_adapter.vllm.quality import codec_of, prepare_kernels
 from engine_adapter.vllm.scheduler_side import SchedulerSide
 from engine_adapter.vllm.stats import Totals
 from engine_adapter.vllm.worker_side import WorkerSide
@@ -158,7 +159,11 @@ class SluiceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
         except (ValueError, OSError) as error:
             self._say_off(str(error))
             return
-        namespaces = Namespaces(engine_namespace(self._config, layout), store.open_namespace)
+        namespaces = Namespaces(
+            engine_namespace(self._config, layout),
+            lambda namespace: store.open_namespace(namespace, codec_of(namespace)),
+        )
+        prepare_kernels(options.store)
         events = self._config.kv_events_config
         self._scheduler = SchedulerSide(
             store,
