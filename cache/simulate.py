@@ -82,13 +82,10 @@ def replay(prompts: Sequence[Sequence[int]], policy: str, capacity: int, *, warm
         for key in reversed(keys[:ready]):
             cache.touch(key)
         mine = set(keys)
-        for key in keys[ready:]:
-            if key in cache:
-                continue
-            if len(cache) >= capacity:
-                if cache.evict(mine.__contains__) is None:
-                    break
-                evictions += 1
+        missing = [key for key in dict.fromkeys(keys[ready:]) if key not in cache]
+        while len(cache) + len(missing) > capacity and cache.evict(mine.__contains__) is not None:
+            evictions += 1
+        for key in reversed(missing[: capacity - len(cache)]):
             cache.insert(key, 1)
         if number >= warm_up:
             asked += len(keys)

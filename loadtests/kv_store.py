@@ -192,9 +192,8 @@ def report(figures: Figures, chunks: int, nbytes: int, markdown: bool) -> None:
     bar = " | " if markdown else "  "
     edge = "| " if markdown else ""
     size = nbytes / chunks / 1024
-    typer.echo(
-        f"{edge}{f'{chunks} chunks of {size:.0f} KiB':<22}{bar}ms for all{bar}us a chunk{bar}GB/s{edge and ' |'}"
-    )
+    title = f"{chunks} chunks of {size:.0f} KiB"
+    typer.echo(f"{edge}{title:<22}{bar}ms for all{bar}us a chunk{bar}GB/s{edge and ' |'}")
     if markdown:
         typer.echo("|---|---|---|---|")
     for name, seconds in figures.best.items():

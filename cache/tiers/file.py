@@ -17,6 +17,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import count
 
 from cache.frame import HEAD_BYTES, FrameError, head_bytes
@@ -49,7 +50,8 @@ class FileTier:
         self._root = os.path.abspath(os.path.expanduser(root))
         self._fsync = fsync
         self._tmp = os.path.join(self._root, "tmp")
-        os.makedirs(self._tmp, mode=0o700, exist_ok=True)
+        os.makedirs(self._root, mode=0o700, exist_ok=True)
+        _make_directory(self._tmp)
         self._numbers = count()
         self._stem = os.path.join(self._tmp, f"{os.getpid()}-{time.time_ns():x}-{id(self):x}-")
         self._usage = Usage(os.path.join(self._root, "usage"))
@@ -228,7 +230,9 @@ class FileTier:
         try:
             os.rename(written, path)
         except FileNotFoundError:
-            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            shard = os.path.dirname(path)
+            _make_directory(os.path.dirname(shard))
+            _make_directory(shard)
             os.rename(written, path)
         return replaced
 
@@ -269,6 +273,11 @@ def _directories(path: str) -> Iterator[os.DirEntry[str]]:
     except OSError:
         return
     yield from (entry for entry in entries if entry.is_dir(follow_symlinks=False))
+
+
+def _make_directory(path: str) -> None:
+    with suppress(FileExistsError):
+        os.mkdir(path, mode=0o700)
 
 
 def _size(path: str) -> int:

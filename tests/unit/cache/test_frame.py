@@ -1,0 +1,115 @@
+"""The bytes that tiers store: frozen, and refused when a single one differs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xxhash
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cache.frame import (
+    HEAD_BYTES,
+    MAX_HEAD_BYTES,
+    CorruptFrame,
+    ForeignVersion,
+    FrameError,
+    Header,
+    TornFrame,
+    decode_head,
+    encode_head,
+    head_bytes,
+    payload_intact,
+)
+from cache.keys import ChunkKey
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "frames"
+PAYLOAD = np.arange(256, dtype=np.uint8)
+RAW = Header(
+    key=ChunkKey(bytes(range(48))),
+    layout=bytes(range(100, 116)),
+    blocks=2,
+    position=64,
+    codec="raw",
+    config={},
+    payload_bytes=PAYLOAD.nbytes,
+    digest=xxhash.xxh3_128_digest(PAYLOAD.data),
+    written=1_700_000_000,
+    expires=0,
+)
+CODED = replace(
+    RAW,
+    codec="example",
+    config={"bits": 4, "table": bytes(600)},
+    expires=1_800_000_000,
+    head_bytes=2 * HEAD_BYTES,
+)
+FRAMES = {"raw": RAW, "coded": CODED}
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_the_format_is_frozen(name: str) -> None:
+    golden = (GOLDEN / f"{name}.v1.kv").read_bytes()
+    assert encode_head(FRAMES[name]) + PAYLOAD.tobytes() == golden
+    header = decode_head(golden)
+    assert header == FRAMES[name]
+    assert header.frame_bytes == len(golden)
+    assert payload_intact(header, np.frombuffer(golden, np.uint8)[header.head_bytes :])
+
+
+@pytest.mark.parametrize("name", FRAMES)
+@given(data=st.data())
+def test_no_flipped_bit_goes_unnoticed(name: str, data: st.DataObject) -> None:
+    golden = bytearray((GOLDEN / f"{name}.v1.kv").read_bytes())
+    bit = data.draw(st.integers(0, 8 * len(golden) - 1))
+    golden[bit // 8] ^= 1 << bit % 8
+    try:
+        header = decode_head(bytes(golden))
+    except FrameError:
+        return
+    payload = np.frombuffer(bytes(golden), np.uint8)[header.head_bytes :]
+    # Zeros that fill the head up mean nothing.
+    padding = (golden.rfind(b"\0", 0, header.head_bytes) >= bit // 8) and bit // 8 < header.head_bytes
+    assert not payload_intact(header, payload) or (padding and header == FRAMES[name])
+
+
+@given(st.binary(max_size=2 * HEAD_BYTES))
+def test_any_bytes_are_refused_without_a_crash(data: bytes) -> None:
+    with pytest.raises(FrameError):
+        decode_head(data)
+
+
+@given(st.binary(max_size=HEAD_BYTES), st.integers(0, 3), st.integers(0, 2**32 - 1))
+def test_a_right_start_with_anything_after_it_is_refused(data: bytes, blocks: int, length: int) -> None:
+    start = b"SLUICEKV\x01\x00" + blocks.to_bytes(2, "little") + length.to_bytes(4, "little")
+    with pytest.raises(FrameError):
+        decode_head((start + data).ljust(blocks * HEAD_BYTES, b"\1"))
+
+
+def test_what_is_wrong_has_a_name() -> None:
+    head = encode_head(RAW)
+    with pytest.raises(TornFrame, match="at least 512 bytes, not 511"):
+        decode_head(head[:-1])
+    with pytest.raises(TornFrame, match="no frame begins here"):
+        head_bytes(b"x" + head[1:])
+    with pytest.raises(ForeignVersion, match="version 2; this is version 1"):
+        head_bytes(head[:8] + b"\2\0" + head[10:])
+    with pytest.raises(TornFrame, match="1024 bytes; 512 are here"):
+        decode_head(encode_head(CODED)[:HEAD_BYTES])
+    with pytest.raises(CorruptFrame, match="checksum differs"):
+        decode_head(head[:50] + b"\0" + head[51:])
+    with pytest.raises(ValueError, match="too large for a frame's head"):
+        encode_head(replace(RAW, config={"table": bytes(MAX_HEAD_BYTES)}))
+
+
+def test_a_well_signed_head_of_the_wrong_kind_is_corrupt() -> None:
+    import struct
+
+    body = b"\xa1\x61k\x01"
+    prefix = struct.pack("<8sHHIQ", b"SLUICEKV", 1, 1, len(body), 0)
+    head = (prefix + xxhash.xxh3_128_digest(prefix + body) + body).ljust(HEAD_BYTES, b"\0")
+    with pytest.raises(CorruptFrame, match="not a frame's"):
+        decode_head(head)

@@ -1,0 +1,249 @@
+"""Slabs, the arena, policies, pins, the breaker, the cost model: each by itself."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cache.arena import Arena, Segment
+from cache.breaker import Breaker
+from cache.economy import Economy
+from cache.economy import Segment as Run
+from cache.keys import ChunkKey
+from cache.pins import Pins
+from cache.policies.policy import NAMES, UnknownPolicy, make_policy
+from cache.settings import ValkeySettings, parse_size, store_settings
+from cache.slabs import Slabs
+
+
+@given(st.lists(st.tuples(st.integers(1, 1000), st.booleans(), st.integers(0, 1000)), max_size=120))
+def test_slots_never_overlap_and_all_come_back(steps: list[tuple[int, bool, int]]) -> None:
+    slabs = Slabs(40_000, 1000, overhead=64)
+    taken: dict[int, int] = {}
+    for nbytes, give, pick in steps:
+        if give and taken:
+            start = sorted(taken)[pick % len(taken)]
+            slabs.free(start)
+            del taken[start]
+            continue
+        new = slabs.allocate(nbytes)
+        if new is not None:
+            assert 0 <= new <= slabs.capacity - nbytes - 64
+            assert new % 64 == 0
+            assert all(
+                new + nbytes + 64 <= start or start + size + 64 <= new for start, size in taken.items()
+            )
+            taken[new] = nbytes
+    for start in taken:
+        slabs.free(start)
+    assert slabs.used == 0
+    assert sum(slabs.allocate(1000) is not None for _ in range(100)) == slabs.largest_slots
+
+
+def test_smaller_frames_mean_more_of_them() -> None:
+    slabs = Slabs(1_000_000, 10_000)
+    assert sum(slabs.allocate(2400) is not None for _ in range(1000)) >= 4 * 100 * 0.9
+
+
+def test_slabs_refuse_nonsense() -> None:
+    with pytest.raises(ValueError, match="holds no chunk of 1000"):
+        Slabs(500, 1000)
+    slabs = Slabs(5000, 1000)
+    with pytest.raises(ValueError, match="do not fit"):
+        slabs.allocate(1001)
+    with pytest.raises(ValueError, match="no slot that was given out"):
+        slabs.free(0)
+
+
+def test_a_stale_reference_is_noticed() -> None:
+    arena = Arena(4096, 1000)
+    ref = arena.allocate(1000)
+    assert ref is not None
+    assert arena.sealed(ref) is None
+    arena.memory(ref)[:] = 7
+    digest = arena.seal(ref)
+    assert arena.verify(ref)
+    assert arena.sealed(ref) == digest
+    arena.memory(ref)[500] ^= 1
+    assert not arena.verify(ref)
+    arena.free(ref)
+    again = arena.allocate(1000)
+    assert again is not None
+    assert again.offset == ref.offset
+    assert not arena.current(ref)
+    arena.seal(ref)  # a writer that comes too late
+    assert arena.sealed(again) is None
+    arena.close()
+
+
+def test_another_process_maps_the_arena_by_name_and_nothing_stays_after_kill_9() -> None:
+    program = textwrap.dedent("""
+        import os, sys
+        from cache.arena import Arena
+        arena = Arena(1 << 20, 4096, prefault=True)
+        ref = arena.allocate(4096)
+        print(arena.name, *ref, flush=True)
+        sys.stdin.readline()
+        print(arena.verify(ref), int(arena.memory(ref)[5]), flush=True)
+        sys.stdin.readline()
+    """)
+    before = set(os.listdir("/dev/shm"))
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as owner:
+        assert owner.stdin is not None
+        assert owner.stdout is not None
+        name, offset, nbytes, generation = owner.stdout.readline().split()
+        from cache.arena import SlotRef
+
+        ref = SlotRef(int(offset), int(nbytes), int(generation))
+        segment = Segment.attach(name)
+        segment.memory(ref)[:] = 42
+        segment.seal(ref)
+        owner.stdin.write("\n")
+        assert owner.stdout.readline().split() == ["True", "42"]
+        owner.kill()
+        owner.wait()
+    assert segment.verify(ref)
+    segment.close()
+    gc.collect()
+    assert {entry for entry in os.listdir("/dev/shm") if "sluice" in entry} <= before
+    with pytest.raises(FileNotFoundError):
+        Segment.attach(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from(["insert", "touch", "remove", "evict"]), st.integers(0, 12)), max_size=150
+    ),
+    kept=st.sets(st.integers(0, 12), max_size=4),
+)
+def test_policies_hold_what_was_inserted_and_evict_nothing_protected(
+    name: str, steps: list[tuple[str, int]], kept: set[int]
+) -> None:
+    policy = make_policy(name, 10)
+    model: set[bytes] = set()
+    for step, number in steps:
+        key = bytes([number])
+        if step == "evict":
+            victim = policy.evict(lambda key: key[0] in kept)
+            evictable = {key for key in model if key[0] not in kept}
+            assert (victim is None) == (not evictable)
+            assert victim is None or victim in evictable
+            model.discard(victim or b"")
+        elif step == "insert":
+            policy.insert(key, 1)
+            model.add(key)
+        elif step == "touch":
+            policy.touch(key)
+        else:
+            policy.remove(key)
+            model.discard(key)
+        assert len(policy) == len(model)
+        assert all(key in policy for key in model)
+
+
+def test_s3fifo_lets_a_scan_pass_by() -> None:
+    policies = {name: make_policy(name, 100) for name in NAMES}
+    for policy in policies.values():
+        for _ in range(2):
+            for number in range(50):
+                policy.insert(b"hot%d" % number, 1)
+        for number in range(500):
+            policy.insert(b"scan%d" % number, 1)
+            while len(policy) > 100:
+                policy.evict(lambda key: False)
+    hot = {name: sum(b"hot%d" % n in policy for n in range(50)) for name, policy in policies.items()}
+    assert hot == {"lru": 0, "s3fifo": 50}
+    with pytest.raises(UnknownPolicy, match="there are lru, s3fifo"):
+        make_policy("magic", 1)
+
+
+def test_a_pin_ends_with_its_last_owner() -> None:
+    pins, key = Pins(), ChunkKey(b"k")
+    pins.pin(key, "a", 10.0)
+    pins.pin(key, "b", 20.0)
+    pins.pin(key, "a", 30.0)
+    assert list(pins.expire(10.0)) == []
+    assert list(pins.expire(25.0)) == []
+    assert pins.owners(key) == {"a": 30.0}
+    assert not pins.unpin(key, "b")
+    assert list(pins.expire(30.0)) == [key]
+    assert len(pins) == 0
+
+
+def test_the_breaker_opens_tries_once_and_waits_longer() -> None:
+    breaker = Breaker(2, 5.0)
+    breaker.failed(0.0)
+    assert breaker.allows(0.0)
+    breaker.failed(1.0)
+    assert not breaker.allows(5.9)
+    assert breaker.is_open(5.9)
+    assert breaker.allows(6.0)
+    assert not breaker.allows(6.1)
+    breaker.failed(6.2)
+    assert not breaker.allows(16.1)
+    assert breaker.allows(16.2)
+    breaker.succeeded()
+    assert breaker.allows(16.3)
+    breaker.failed(17.0)
+    assert breaker.allows(17.0)
+
+
+def economy() -> Economy:
+    measured = Economy()
+    for _ in range(5):
+        measured.observe_prefill(1000, 0, 1.0)
+        measured.observe_load("file", 10, 10_000_000, 0.011)
+        measured.observe_load("file", 1, 1_000_000, 0.002)
+        measured.observe_load("s3", 10, 10_000_000, 3.0)
+    return measured
+
+
+def test_what_is_slower_than_computing_is_not_loaded() -> None:
+    measured = economy()
+    assert measured.load_seconds("file", 5_000_000) == pytest.approx(0.006)
+    chosen = measured.choose(1000, [Run("file", 10, 10_000_000), Run("s3", 10, 10_000_000)], 32)
+    assert (chosen.chunks, chosen.reason) == (10, "pays")
+    assert chosen.saved_seconds == pytest.approx(0.32 - 0.011)
+    assert measured.choose(1000, [Run("s3", 20, 20_000_000)], 32).reason == "too slow"
+    measured.judge(chosen, 0.5)
+    assert measured.counters.regretted == 1
+    assert measured.counters.error_seconds == pytest.approx(0.489)
+
+
+def test_a_refused_tier_is_tried_again_now_and_then() -> None:
+    measured = economy()
+    reasons = [measured.choose(1000, [Run("s3", 20, 20_000_000)], 32).reason for _ in range(40)]
+    assert reasons.count("explore") == 2
+    assert measured.counters.explored == 2
+
+
+def test_what_was_never_measured_is_loaded() -> None:
+    assert Economy().choose(1000, [Run("file", 3, 300)], 32).reason == "unmeasured"
+    assert economy().choose(1000, [Run("valkey", 3, 300)], 32).chunks == 3
+    assert economy().choose(1000, [], 32).reason == "nothing"
+
+
+def test_settings_come_from_mappings_and_say_what_is_wrong() -> None:
+    settings = store_settings(
+        {"memory": {"bytes": "1.5GiB"}, "file": {"path": "/kv", "bytes": "10G"}, "tenants": {"a": "5MiB"}}
+    )
+    assert (settings.memory.bytes, settings.tenants["a"]) == (3 << 29, 5 << 20)
+    assert settings.file is not None
+    assert settings.file.bytes == 10 << 30
+    with pytest.raises(ValueError, match=r"unknown field `byte`.*memory"):
+        store_settings({"memory": {"byte": 1}})
+    with pytest.raises(ValueError, match="not a size: 'much'"):
+        parse_size("much")
+    secret = ValkeySettings("rediss://user:hunter2@host:6379/0")
+    assert "hunter2" not in repr(secret)
+    assert "host:6379" in repr(secret)
