@@ -111,6 +111,8 @@ class Call:
         self._following: dict[int, Following] = {}
         """By handle."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._rest = asyncio.Event()
+        """Set when something that keeps it busy has ended."""
         line.on_open, line.on_text, line.on_packet = self._opened, self._text, self._packet
         line.on_lost = lambda: self.end("lost")
 
@@ -118,6 +120,12 @@ class Call:
     def busy(self) -> bool:
         """Does it carry a stream, or is it about to?"""
         return bool(self._following or self._tasks)
+
+    async def at_rest(self) -> None:
+        """Wait until it carries nothing."""
+        while self.busy:
+            self._rest.clear()
+            await self._rest.wait()
 
     def end(self, cause: str) -> None:
         """Hang up; `close` does the rest."""
@@ -219,7 +227,11 @@ class Call:
 
         task = asyncio.get_running_loop().create_task(run())
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._task_over)
+
+    def _task_over(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._rest.set()
 
     def _refuse(self, error: GatewayError, event_id: str | None) -> None:
         form = {"message": error.message, "type": error.type, "code": error.code, "param": error.param}
@@ -333,7 +345,7 @@ class Call:
             )
         task = asyncio.get_running_loop().create_task(following.close())
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._task_over)
 
     def _tell_done(
         self, stream_id: str, status: str, last: int, event_id: str | None = None, **more: int

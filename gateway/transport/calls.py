@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 SWEEP_SECONDS = 1.0
+_LAST_WORDS_SECONDS = 2.0
 INSTALL = "pip install 'sluice[webrtc]'"
 _ID = re.compile(r"call(\d{1,4})_[A-Za-z0-9_-]{27}")
 _CREDENTIALS = ("authorization", "x-api-key")
@@ -173,7 +175,11 @@ class Calls:
             self.sweep(self._relay.now())
 
     async def close(self) -> None:
-        """Hang up every call."""
+        """Hang up every call, once the streams that have ended were delivered, or after a moment."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                for call in list(self._calls.values()):
+                    await call.at_rest()
         for call in self._calls.values():
             call.end("shutdown")
         await asyncio.gather(*self._ending, return_exceptions=True)

@@ -359,6 +359,25 @@ async def test_a_reader_on_the_channel_keeps_a_stream_alive_and_its_loss_does_no
     assert stream.status == "cancelled"
 
 
+async def test_what_was_said_is_delivered_before_hanging_up(
+    open_house: OpenHouse, worker: CrankedWorker, dial: Dial
+) -> None:
+    house = await open_house(worker)
+    http, channel = await dial(house)
+    asking = asyncio.ensure_future(ask(http, CHAT, keep=True))
+    await until(lambda: worker.answers)
+    worker.say(WORDS[0])
+    answer = await asking
+    followed = Followed(channel, answer.stream_id)
+    await until(lambda: followed.data)
+    worker.say(*WORDS[1:], DONE)
+    await house.quiet()
+    await house.calls.close()
+    assert await followed.end() is None
+    assert followed.data == DATA
+    await answer.close()
+
+
 OFFER = (
     "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n"
     "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\na=sctp-port:5000\r\n"
