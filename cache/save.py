@@ -68,26 +68,24 @@ class Saver:
         """
         if entry.slot is None or entry.key in link.saving:
             return False
-        if len(link.waiting) >= link.settings.queue_chunks or not link.available():
+        if not self._takes(link):
             link.counters.dropped += 1
             return False
-        if not link.draining and not link.writes.submit(partial(self._drain, link)):
-            link.counters.dropped += 1
-            return False
-        # One job writes all that waits: the lane cannot begin it before the lock is free.
-        link.draining = True
-        self._ledger.hold(entry)
-        link.saving.add(entry.key)
-        link.waiting.append(Save(entry, codec or self._codec_for(link, entry.key), then))
+        self._push(link, Save(entry, codec or self._codec_for(link, entry.key), then))
         return True
 
     def saved(self, entries: Sequence[Entry]) -> None:
         """The chunks are new in the arena: write them through."""
         for link in self._links.values():
-            if link.settings.write == "through" and entries:
-                for entry in entries:
-                    if link.name not in entry.places:
-                        self.enqueue(entry, link)
+            if link.settings.write != "through":
+                continue
+            wanted = [
+                entry for entry in entries if link.name not in entry.places and entry.key not in link.saving
+            ]
+            room = link.settings.queue_chunks - len(link.waiting) if wanted and self._takes(link) else 0
+            link.counters.dropped += len(wanted) - min(room, len(wanted))
+            for entry in wanted[:room]:
+                self._push(link, Save(entry, self._codec_for(link, entry.key), None))
 
     def arrived(self, entry: Entry, tier: str) -> None:
         """The chunk came from `tier`: copy it to the faster ones that want that."""
@@ -119,6 +117,19 @@ class Saver:
             for key in keys:
                 link.policy.remove(key)
         link.writes.submit(partial(link.delete, keys))
+
+    def _takes(self, link: Link) -> bool:
+        """Whether the link has room for a save, and a job that will do it."""
+        if len(link.waiting) >= link.settings.queue_chunks or not link.available():
+            return False
+        # One job writes all that waits: the lane cannot begin it before the lock is free.
+        link.draining = link.draining or link.writes.submit(partial(self._drain, link))
+        return link.draining
+
+    def _push(self, link: Link, save: Save) -> None:
+        self._ledger.hold(save.entry)
+        link.saving.add(save.entry.key)
+        link.waiting.append(save)
 
     # On the write lanes
 
