@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kernels.cpu import coefficients, exponents, fp8, rans, tokens, uniform
-from kernels.cpu.rans import slots_of, starts_of
+from kernels.cpu.rans import frequencies, slots_of, starts_of
 
 __all__ = [
     "decode",
     "dequantise",
     "encode",
+    "frequencies",
     "from_fp8",
     "from_levels",
     "join",

@@ -26,7 +26,6 @@ import numpy as np
 
 from cache.codecs import registry
 from cache.codecs.codec import Codec
-from cache.codecs.histogram import frequencies
 from cache.layout import KVLayout, KVView, view_of
 from kernels import dispatch
 
@@ -106,7 +105,7 @@ def entropy_rates(views: list[KVView]) -> dict[str, float]:
     rows = (np.arange(channels) % 16).astype(np.uint8)
     for table, spread in enumerate(np.geomspace(0.3, 2, 16)):
         drawn = np.clip(np.round(rng.laplace(0, spread, 100_000)), -100, 100).astype(np.int64)
-        freqs[table] = frequencies(np.bincount(drawn + 128, minlength=256))
+        freqs[table] = dispatch.frequencies(np.bincount(drawn + 128, minlength=256))
         part = rows == table
         values[part] = rng.choice(drawn, (int(part.sum()), values.shape[1]))
     starts, slots = dispatch.starts_of(freqs), dispatch.slots_of(freqs)

@@ -5,10 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from cache.codecs.histogram import frequencies
-
-SMOOTHING = 0.5
-"""Added to the count of every symbol that the neighbourhood of a seen one makes possible."""
+from kernels.dispatch import frequencies
 
 
 def cluster(
@@ -17,7 +14,8 @@ def cluster(
     """Frequency tables [at most `tables`, 256] for histograms [n, 256], and the table of each.
 
     Lloyd's algorithm with code length as distance: a histogram goes to the table that codes it shortest, a
-    table becomes the sum of its histograms. Starts from histograms sorted by entropy, so it is deterministic.
+    table becomes the sum of its histograms, and half a symbol more of each that lies between seen ones. It
+    starts from histograms sorted by entropy, so it is deterministic.
     """
     if not 1 <= tables <= 256:
         raise ValueError(f"1 to 256 tables fit a byte, not {tables}")
@@ -41,12 +39,13 @@ def cluster(
 def _sums(counts: npt.NDArray[np.int64], chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
     made = np.empty((int(chosen.max()) + 1, 256), np.uint16)
     for table in range(len(made)):
-        total = counts[chosen == table].sum(axis=0).astype(np.float64)
+        # Twice the counts, so that half a symbol can be added.
+        total = 2 * counts[chosen == table].sum(axis=0)
         if total.sum() == 0:
-            total = counts.sum(axis=0).astype(np.float64)
+            total = 2 * counts.sum(axis=0)
         seen = np.flatnonzero(total[1:]) + 1
         if seen.size:
             first, last = max(1, int(seen[0]) - 1), min(255, int(seen[-1]) + 1)
-            total[first : last + 1] += SMOOTHING
+            total[first : last + 1] += 1
         made[table] = frequencies(total)
     return made

@@ -61,7 +61,7 @@ def snapkv(keys: F32, number: int, *, queries: F32, pool: int = 7) -> Kept:
 def dropped_bytes(kept: Kept, tokens: int, dim: int, element_bytes: int) -> int:
     """Bytes of a layer: kept keys and values, and a bit per token and head that says which they are."""
     heads, number = kept.shape
-    return int(heads) * (2 * number * dim * element_bytes + (tokens + 7) // 8)
+    return int(heads * (2 * number * dim * element_bytes + (tokens + 7) // 8))
 
 
 def _least(scores: F32, number: int) -> Kept:

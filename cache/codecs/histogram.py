@@ -1,4 +1,4 @@
-"""Frequencies for rANS from counts, and their bytes."""
+"""The bytes of a frequency table."""
 
 from __future__ import annotations
 
@@ -13,33 +13,7 @@ SCALE = 4096
 """Sum of the frequencies of a table."""
 
 Frequencies = npt.NDArray[np.uint16]
-"""[256], sum SCALE; the first is the escape's and never zero."""
-
-
-def frequencies(counts: npt.NDArray[np.int64 | np.float64]) -> Frequencies:
-    """Frequencies nearest to counts [256] in code length: at least 1 where anything was counted.
-
-    Symbol 0, the escape, always gets one; more symbols than SCALE / 2 are not possible.
-    """
-    weights = np.maximum(counts.astype(np.float64), 0)
-    weights[0] = max(weights[0], weights.sum() * 1e-6, 1e-9)
-    present = weights > 0
-    shares = weights / weights.sum() * SCALE
-    freq = np.where(present, np.maximum(np.round(shares), 1), 0).astype(np.int64)
-    excess = int(freq.sum()) - SCALE
-    while excess:
-        # One more or one less where it changes the code length least.
-        step = -1 if excess > 0 else 1
-        allowed = present & (freq + step >= 1)
-        price = np.where(
-            allowed,
-            -step * shares * np.log2((freq + step) / np.maximum(freq, 1), where=allowed, out=np.zeros(256)),
-            np.inf,
-        )
-        order = np.argsort(price, kind="stable")[: min(abs(excess), max(1, int(allowed.sum()) // 4))]
-        freq[order] += step
-        excess += step * len(order)
-    return freq.astype(np.uint16)
+"""[256], sum SCALE, as `kernels.dispatch.frequencies` makes them."""
 
 
 def pack(freq: Frequencies) -> bytes:

@@ -36,7 +36,7 @@ class Lossless(SectionCodec):
         counts = np.zeros((2, 256), np.int64)
         dispatch.split(memory, pages, exponents, rest, counts)
         # Bytes count from 0, symbols from 1: byte 255 (NaN, infinity) is left to the escape.
-        freqs = np.stack([histogram.frequencies(np.concatenate([[0], row[:255]])) for row in counts])
+        freqs = np.stack([dispatch.frequencies(np.concatenate([[0], row[:255]])) for row in counts])
         head = b"".join(histogram.pack(freq) for freq in freqs)
         at = len(head) + 4
         room = out.nbytes - at - rest.nbytes

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from cache.codecs import histogram
 from cache.codecs.codec import Bytes, CorruptPayload
 from cache.codecs.pages import pages_of
 from cache.codecs.sections import SectionCodec
@@ -87,7 +86,7 @@ class ReleasedCacheGen(SectionCodec):
         counts = np.bincount((offset + symbols + 128).ravel(), minlength=256 * len(symbols)).reshape(-1, 256)
         # The ramp that gives every symbol a slot.
         counts[:, 128 - self._most : 129 + self._most] += 1
-        freqs = np.stack([histogram.frequencies(row) for row in counts])
+        freqs = np.stack([dispatch.frequencies(row) for row in counts])
         tables = np.arange(len(symbols)).astype(np.uint8)
         charged = len(symbols) * (2 * (self._bins + 1) + 4)
         stored = freqs[:, 128 - self._most : 129 + self._most].astype("<u2").tobytes()

@@ -8,7 +8,7 @@ A stream is: 4 states (uint32, little-endian), words (uint16), escapes (int16). 
 value stands in the list of escapes. Symbol s in 1..255 is the value s - 128.
 """
 
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, allow-incomplete-defs
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, no-check-untyped-defs
 
 from __future__ import annotations
 
@@ -178,13 +178,63 @@ def decode(stream, slots, table_of_row, values):
     return 0
 
 
+@kernel(array(numba.uint16, 2, readonly=True), array(numba.uint32, 2))
+def fill_slots(freqs, slots):
+    """Decoding tables [tables, 4096] of frequencies [tables, 256]; -1 if they do not sum to 4096 each."""
+    for table in range(len(freqs)):
+        total = 0
+        for symbol in range(256):
+            total += np.int64(freqs[table, symbol])
+        if total != SCALE:
+            return -1
+        at = 0
+        for symbol in range(256):
+            freq = np.int64(freqs[table, symbol])
+            for place in range(freq):
+                slots[table, at + place] = np.uint32(((freq - 1) << 20) | (place << 8) | symbol)
+            at += freq
+    return 0
+
+
+@kernel(array(numba.int64, 1, readonly=True), array(numba.uint16, 1))
+def fit_frequencies(counts, freqs):
+    """Frequencies [256] that sum to 4096 from counts [256]: at least 1 for all that was counted, and for
+    symbol 0, the escape. What rounding leaves over or short is settled with the most frequent symbols."""
+    total = np.float64(0)
+    for symbol in range(256):
+        total += max(counts[symbol], 0)
+    left = SCALE
+    for symbol in range(256):
+        share = 0.0 if total == 0 else max(counts[symbol], 0) / total * SCALE
+        freq = np.int64(share + 0.5)
+        if freq == 0 and (counts[symbol] > 0 or symbol == 0):
+            freq = np.int64(1)
+        freqs[symbol] = np.uint16(freq)
+        left -= freq
+    while left != 0:
+        largest = 0
+        for symbol in range(256):
+            if freqs[symbol] > freqs[largest]:
+                largest = symbol
+        freq = np.int64(freqs[largest])
+        change = left if left > 0 else max(left, -max(np.int64(1), freq // 16))
+        freqs[largest] = np.uint16(freq + change)
+        left -= change
+    return 0
+
+
 def slots_of(freqs: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint32]:
-    """Decoding tables [tables, 4096] of frequencies [tables, 256] that sum to 4096 each."""
+    """Decoding tables [tables, 4096]; raises ValueError for frequencies that do not sum to 4096."""
     made = np.empty((len(freqs), SCALE), np.uint32)
-    for table, freq in zip(made, freqs.astype(np.int64), strict=True):
-        symbols = np.repeat(np.arange(256), freq)
-        place = np.arange(SCALE) - np.repeat(np.cumsum(freq) - freq, freq)
-        table[:] = (freq[symbols] - 1) << 20 | place << 8 | symbols
+    if fill_slots(np.ascontiguousarray(freqs, np.uint16), made):
+        raise ValueError(f"the frequencies of a table sum to {SCALE}")
+    return made
+
+
+def frequencies(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
+    """Frequencies [256] nearest to counts [256] that rANS can use (`fit_frequencies`)."""
+    made = np.empty(256, np.uint16)
+    fit_frequencies(np.ascontiguousarray(counts, np.int64), made)
     return made
 
 

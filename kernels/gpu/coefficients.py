@@ -1,6 +1,6 @@
 """Dead-zone quantisation of coefficients: `kernels.cpu.coefficients` on a GPU."""
 
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, allow-incomplete-defs
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, no-check-untyped-defs
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Uniform quantisation of tiles, byte for byte as `kernels.cpu.uniform`, for widths of 2, 4 and 8 bits."""
 
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, allow-incomplete-defs
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, no-check-untyped-defs
 
 from __future__ import annotations
 

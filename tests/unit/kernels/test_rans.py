@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cache.codecs.histogram import frequencies
 from kernels import dispatch, reference
+from kernels.dispatch import frequencies
 
 
 def tables(rng: np.random.Generator, number: int) -> NDArray[np.uint16]:
