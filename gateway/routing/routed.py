@@ -91,9 +91,11 @@ class RoutedRequest:
 
     @property
     def reason(self) -> str:
-        """See `Assignment.reason`: bytes of the prompt thought to be cached, and the estimate."""
+        """See `Assignment.reason`: bytes of the prompt that are cached, bytes to be loaded, and the estimate."""
+        load = f",load={self._work.loaded}B" if self._work.loaded else ""
         why = f",{self._why}" if self._why else ""
-        return f"{self._lane.name}:hit={self._cached}/{self._total}B,est={self.estimate * 1e3:.0f}ms{why}"
+        hit = f"hit={self._cached}/{self._total}B{load}"
+        return f"{self._lane.name}:{hit},est={self.estimate * 1e3:.0f}ms{why}"
 
     def first_byte(self, now: float) -> None:
         """See `Assignment.first_byte`. Later calls are ignored."""

@@ -107,6 +107,8 @@ def test_who_can_load_what_one_worker_stored(medium: str, settings: dict[str, An
     machines.publish("a", removed("GPU"))
     assert machines.loads(ask("x")) == dict.fromkeys(readers, SIZE)
     assert machines.loads(ask("y")) == {}
+    reason = machines.router.assign(ask("x"), 2000.0, frozenset("bcd")).reason
+    assert f":hit=0/{SIZE}B,load={SIZE}B,est=" in reason
     machines.publish("a", removed(medium))
     assert machines.loads(ask("x")) == {}
 
