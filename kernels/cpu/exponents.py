@@ -4,7 +4,8 @@ Of 16 bits s eeeeeeee mmmmmmm (bfloat16), or s eeeee mmm mmmmmmm (float16), the 
 off; sign and the lowest seven bits make a second byte. float32 keeps three bytes besides its exponent.
 """
 
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, no-check-untyped-defs
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
+# mypy: allow-untyped-decorators, no-check-untyped-defs
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 Numbers travel in a scratch array of which the caller holds two views, one of float32, one of uint32.
 """
 
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, no-check-untyped-defs
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
+# mypy: allow-untyped-decorators, no-check-untyped-defs
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Parts of kernels: codes of a few bits, packed from the low bits of each byte up."""
 
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, no-check-untyped-defs
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
+# mypy: allow-untyped-decorators, no-check-untyped-defs
 
 from __future__ import annotations
 

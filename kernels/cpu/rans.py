@@ -8,7 +8,8 @@ A stream is: 4 states (uint32, little-endian), words (uint16), escapes (int16). 
 value stands in the list of escapes. Symbol s in 1..255 is the value s - 128.
 """
 
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, no-check-untyped-defs
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
+# mypy: allow-untyped-decorators, no-check-untyped-defs
 
 from __future__ import annotations
 

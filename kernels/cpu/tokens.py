@@ -5,7 +5,8 @@ is the half-rotated kind of Llama (the first half of the rotated channels pairs 
 by turning back by the angle of each token's position.
 """
 
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, no-check-untyped-defs
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
+# mypy: allow-untyped-decorators, no-check-untyped-defs
 
 from __future__ import annotations
 

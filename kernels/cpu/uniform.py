@@ -9,7 +9,8 @@ Per tile: lows [groups] uint16, steps [groups] uint16, codes packed from the low
 The loops are short and plain, over two-dimensional windows, because that is what LLVM turns into vectors.
 """
 
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, no-check-untyped-defs
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
+# mypy: allow-untyped-decorators, no-check-untyped-defs
 
 from __future__ import annotations
 

@@ -4,7 +4,8 @@ The four lanes of a stream are a vector. Who of them moves a word is known befor
 prefix sum gives every lane its place: lanes read, and write, in the order in which the CPU takes turns.
 """
 
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, no-check-untyped-defs
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
+# mypy: allow-untyped-decorators, no-check-untyped-defs
 
 from __future__ import annotations
 

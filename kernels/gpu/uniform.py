@@ -1,6 +1,7 @@
 """Uniform quantisation of tiles, byte for byte as `kernels.cpu.uniform`, for widths of 2, 4 and 8 bits."""
 
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, no-check-untyped-defs
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
+# mypy: allow-untyped-decorators, no-check-untyped-defs
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Parts of kernels: 16-bit words of bfloat16, float16 or float32 numbers to float32 and back."""
 
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, no-check-untyped-defs
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
+# mypy: allow-untyped-decorators, no-check-untyped-defs
 
 from __future__ import annotations
 
