@@ -55,20 +55,8 @@ async def _pull(answer: Answer, reader: _Reader) -> None:
         reader.take(piece.count(b"\n\n"))
 
 
-async def _read(
-    http: httpx.AsyncClient, stack: AsyncExitStack, how: ReadBy, tokens: int, reader: _Reader
-) -> asyncio.Task[None] | None:
-    """Begin to read one stream as `how` says."""
-    body = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": tokens}
-    answer = await ask(http, body, keep=how != "plain")
-    if how in ("plain", "post"):
-        stack.push_async_callback(answer.close)
-        return asyncio.create_task(_pull(answer, reader))
-    if how == "get":
-        again = await resume(http, answer.stream_id, 0)
-        await answer.close()
-        stack.push_async_callback(again.close)
-        return asyncio.create_task(_pull(again, reader))
+async def _open(http: httpx.AsyncClient, stack: AsyncExitStack, reader: _Reader) -> Channel:
+    """A call, before its stream begins: opening many beside running streams would take the client's core."""
     channel = Channel(http)
     stack.push_async_callback(channel.close)
     await channel.open()
@@ -78,6 +66,27 @@ async def _read(
         return False
 
     channel.drop = counted
+    return channel
+
+
+async def _read(
+    http: httpx.AsyncClient,
+    stack: AsyncExitStack,
+    how: ReadBy,
+    tokens: int,
+    reader: _Reader,
+    channel: Channel | None,
+) -> asyncio.Task[None] | None:
+    """Begin to read one stream as `how` says."""
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": tokens}
+    answer = await ask(http, body, keep=how != "plain")
+    if channel is None:
+        if how == "get":
+            again = await resume(http, answer.stream_id, 0)
+            await answer.close()
+            answer = again
+        stack.push_async_callback(answer.close)
+        return asyncio.create_task(_pull(answer, reader))
     first = asyncio.get_running_loop().create_future()
 
     def deliver(number: int, data: bytes) -> None:
@@ -97,9 +106,16 @@ async def run(url: str, how: ReadBy, streams: int, seconds: float, tokens: int, 
     async with AsyncExitStack() as stack:
         limits = httpx.Limits(max_connections=None)
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=None, limits=limits))
-        tasks = [
-            task for reader in readers if (task := await _read(http, stack, how, tokens, reader)) is not None
-        ]
+        channels: list[Channel | None] = [None] * streams
+        if how == "eloquent":
+            channels = [await _open(http, stack, reader) for reader in readers]
+        begun = await asyncio.gather(
+            *(
+                _read(http, stack, how, tokens, reader, channel)
+                for reader, channel in zip(readers, channels, strict=True)
+            )
+        )
+        tasks = [task for task in begun if task is not None]
         await asyncio.sleep(1.0)
         await asyncio.to_thread(ready.touch)
         began = time.perf_counter()
