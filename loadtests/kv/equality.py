@@ -12,7 +12,7 @@ import itertools
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from loadtests.kv.engine import Answer, Engine, random_tokens
@@ -127,6 +127,38 @@ def _compare(
 def _same_request(told: str, given: str) -> bool:
     """vLLM may add to a request's id."""
     return told == given or told.startswith(f"{given}-")
+
+
+def harm(engine: Engine, tier: str, share: float, seed: int, hangs: int = 0) -> Callable[[], Counter[str]]:
+    """From now on a tier does `share` of its work wrongly, in every way it can; returns how to heal it, which
+    tells how often it did what. It hangs at most `hangs` times: each takes a thread until it is healed."""
+    from cache.tiers.faulty import FaultyTier, Mischief
+
+    source, done = random.Random(seed), Counter[str]()
+
+    def script(operation: str, key: bytes) -> Mischief | None:
+        nonlocal hangs
+        if source.random() >= share:
+            return None
+        mischief = source.choice(list(Mischief))
+        if mischief is Mischief.HANGS:
+            hangs -= 1
+            if hangs < 0:
+                return None
+        done[mischief] += 1
+        return mischief
+
+    link = engine.store._links[tier]
+    healthy = link.tier
+    link.tier = faulty = FaultyTier(healthy, script)
+
+    def heal() -> Counter[str]:
+        link.tier = healthy
+        faulty.script = lambda operation, key: None
+        faulty.resume()
+        return done
+
+    return heal
 
 
 def leftovers(engine: Engine, patience: float = 60.0) -> Sequence[str]:

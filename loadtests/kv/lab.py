@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ class _Lab:
         self.running = contextlib.ExitStack()
         self.engine: Engine | None = None
         self.events: list[tuple[str, str, int]] = []
+        self.heal: Callable[[], Any] | None = None
 
 
 _lab = _Lab()
@@ -86,6 +87,22 @@ def written_through(tier: str) -> int:
     while store.stats().tiers[tier].queued and time.monotonic() < deadline:
         time.sleep(0.01)
     return int(store.stats().tiers[tier].counters.saves)
+
+
+def harm(tier: str, share: float, seed: int) -> None:
+    """A tier goes wrong from now on, `share` of the time."""
+    _lab.heal = equality.harm(_engine(), tier, share, seed)
+
+
+def heal() -> dict[str, int]:
+    """The tier works again; how often it went wrong, by kind."""
+    heal, _lab.heal = _lab.heal, None
+    return {str(kind): count for kind, count in heal().items()} if heal is not None else {}
+
+
+def faults(tier: str) -> int:
+    """Faults of a tier that the store noticed, of all kinds."""
+    return sum(_engine().store.stats().tiers[tier].counters.faults.values())
 
 
 def damage_arena() -> int:

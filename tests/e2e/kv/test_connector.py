@@ -145,9 +145,27 @@ def test_under_stress_answers_are_those_of_the_engines_own_prefix_cache(
     assert lab(do.leftovers) == []
 
 
+def test_whatever_goes_wrong_with_a_tier_answers_stay_right(
+    lab: Lab, model: str, tmp_path: Path, expected: dict[str, tuple[int, ...]]
+) -> None:
+    place = {"path": str(tmp_path), "bytes": 256 * MIB, "link": {"failures_to_open": 1_000_000, "batch": 4}}
+    kv = sluice(memory={"bytes": 4 * MIB, "prefault": False}, file=place)
+    lab(do.start, model, kv, kv_bytes=4 * MIB, **SMALL)
+    lab(do.harm, "file", 0.2, 3)
+    outcome: Outcome = lab(do.stress, WORK, expected, rounds=3, at_once=8, seed=6, reset_share=0.2)
+    noticed = lab(do.faults, "file")
+    done = lab(do.heal)
+    assert outcome.differing == []
+    assert outcome.compared == 3 * len(WORK.prompts)
+    assert sum(done.values()) > 20
+    assert noticed > 0
+    assert lab(do.leftovers) == []
+
+
 def test_another_engine_finds_what_the_first_left_in_files(
     lab: Lab, model: str, files: Path, engine: dict[str, Any]
 ) -> None:
+    lab(do.start, model, engine, kv_bytes=16 * MIB, **SMALL)
     first = lab(do.ask, prompt(20), 6)
     assert lab(do.written_through, "file") > 0
     lab(do.start, model, engine, kv_bytes=16 * MIB, **SMALL)
