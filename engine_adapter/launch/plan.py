@@ -40,12 +40,13 @@ def plan_workers(
     for index in range(settings.started_workers):
         port = ports.take(LOOPBACK, settings.port_base)
         name = f"worker-{index}"
-        sockets = [f"ipc://{socket_dir / name}.{kind}" for kind in ("events", "replay")]
+        socket = f"{socket_dir / name}"
         endpoints = Endpoints(
             LOOPBACK,
             port,
-            *(sockets if settings.kv_events else (None, None)),
-            f"unix://{socket_dir / name}.control" if has_layer else None,
+            kv_events=f"ipc://{socket}.events" if settings.kv_events else None,
+            kv_replay=f"ipc://{socket}.replay" if settings.kv_events else None,
+            kv_control=f"unix://{socket}.control" if has_layer else None,
         )
         plans.append(
             WorkerPlan(
