@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sys
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -51,6 +52,7 @@ def main(
     repeats: Annotated[int, typer.Option(help="Runs of each router; medians are reported")] = 1,
 ) -> None:
     """Run every router in turn, print each row as it is done, write the results."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that engines and routers end too
     replay = Replay(engines=engines, cache_blocks=cache_blocks, speed=speed)
     results = Results(out, {"requests": limit, **asdict(replay), "repeats": repeats})
     recorded = read_trace(trace, limit)

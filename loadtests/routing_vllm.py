@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -84,6 +85,7 @@ def main(
     policies: Annotated[str, typer.Option(help="Separated by commas")] = ",".join(POLICIES),
 ) -> None:
     """Start the workers, run every policy `repeats` times in turn, write the results."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that workers and gateway end too
     load = Load(users=users, seconds=seconds)
     runs: list[Run] = []
     with ExitStack() as stack:

@@ -91,7 +91,7 @@ class RoutedRequest:
 
     @property
     def reason(self) -> str:
-        """See `Assignment.reason`: bytes of the prompt that are cached, bytes to be loaded, and the estimate."""
+        """See `Assignment.reason`: bytes that are cached, bytes to be loaded, and the estimate."""
         load = f",load={self._work.loaded}B" if self._work.loaded else ""
         why = f",{self._why}" if self._why else ""
         hit = f"hit={self._cached}/{self._total}B{load}"
