@@ -15,6 +15,8 @@ from cache.settings import ValkeySettings
 from cache.tiers.tier import Fault, Found, Frame, Landing, deliver
 
 _SCAN_COUNT = 1000
+_READ_BYTES = 1 << 20
+"""Per system call: a frame has hundreds of kilobytes."""
 
 
 class ValkeyTier:
@@ -35,6 +37,7 @@ class ValkeyTier:
             _redis_url(settings.url),
             socket_timeout=settings.link.timeout_seconds,
             socket_connect_timeout=settings.link.timeout_seconds,
+            socket_read_size=_READ_BYTES,
             # The store's circuit breaker decides about trying again.
             retry=Retry(NoBackoff(), 0),
         )
