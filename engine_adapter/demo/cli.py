@@ -106,7 +106,8 @@ def evaluate(
     cases: Annotated[int, typer.Option(help="Cases per task and length.")] = 40,
     control: Annotated[int, typer.Option(help="Cases that are also asked without their evidence.")] = 10,
     wording: Annotated[
-        str, typer.Option(help="seen: phrasings of the training; unseen: held-out ones.")
+        str,
+        typer.Option(help="seen: the plain phrasings; varied: all of the training; unseen: held-out ones."),
     ] = "seen",
     seed: Annotated[int, typer.Option(help="Seed of the worlds.")] = 0,
     kv: Annotated[
@@ -129,8 +130,8 @@ def evaluate(
     from engine_adapter.demo.chat import END
     from engine_adapter.demo.tokenizer import load_tokenizer, special_id
 
-    if wording not in {"seen", "unseen"}:
-        raise typer.BadParameter(f"{wording!r} is neither 'seen' nor 'unseen'", param_hint="--wording")
+    if wording not in {"seen", "varied", "unseen"}:
+        raise typer.BadParameter(f"{wording!r} is not seen, varied or unseen", param_hint="--wording")
     try:
         names = known_tasks(tasks or ())
     except ValueError as error:

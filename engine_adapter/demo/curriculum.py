@@ -81,8 +81,8 @@ _EVERY = 10_000
 _PLAIN = Scope(phrasings=1)
 _RECALL = {"one_hop": 4.0, "brief": 1.0, "inverse": 1.0, "follow_up": 1.0, "not_stated": 1.0, "quote": 0.5}
 _FACTS = Mix(_RECALL, _PLAIN, filler=0.05, document_share=(0.3, 0.6))
-_FULL = Mix(ALL_TASKS)
-_LONG = Mix(ALL_TASKS, document_share=(0.4, 0.93))
+_FULL = Mix(ALL_TASKS, split="varied")
+_LONG = Mix(ALL_TASKS, document_share=(0.4, 0.93), split="varied")
 _CONCLUDE = Mix(
     {
         **dict.fromkeys(("yes_no", "choice", "inverse"), 3.0),
@@ -91,11 +91,13 @@ _CONCLUDE = Mix(
         "count": 1.0,
     },
     document_share=(0.25, 0.5),
+    split="varied",
 )
 _NUMBERS = Mix(
     {"compare": 4.0, "inverse": 1.0, "yes_no": 1.0},
     Scope(relations=("age", "price", "home", "food")),
     document_share=(0.25, 0.5),
+    split="varied",
 )
 
 LESSONS = (
@@ -126,8 +128,12 @@ LESSONS = (
 )
 """Lessons of `base`."""
 
-_CLERK = Mix({"json": 4.0, "brief": 2.0, "yes_no": 2.0, "choice": 1.0, "count": 1.0, "select": 1.0})
-_TELLER = Mix({"summary": 4.0, "quote": 2.0, "follow_up": 2.0, "two_hop": 1.0, "one_hop": 1.0})
+_CLERK = Mix(
+    {"json": 4.0, "brief": 2.0, "yes_no": 2.0, "choice": 1.0, "count": 1.0, "select": 1.0}, split="varied"
+)
+_TELLER = Mix(
+    {"summary": 4.0, "quote": 2.0, "follow_up": 2.0, "two_hop": 1.0, "one_hop": 1.0}, split="varied"
+)
 _SHORT_AND_LONG = ((3, 256), (2, 512), (2, 1024), (1, 2048))
 
 DRAFT_LESSONS = (

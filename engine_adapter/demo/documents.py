@@ -64,7 +64,7 @@ class Wording:
         if fact.supersedes:
             return fill(rng.choice(relation.moved), fact.subject, fact.value)
         template = rng.choice(self.scope.phrases(relation.templates(self.split)))
-        if self.scope.phrasings is not None or rng.random() >= self.wrapped:
+        if self.split != "varied" or rng.random() >= self.wrapped:
             return fill(template, fact.subject, fact.value)
         if rng.random() < 0.6:
             return rng.choice(BEFORE) + clause(template, fact.subject, fact.value)
@@ -73,9 +73,7 @@ class Wording:
     def predicate(self, rng: random.Random, fact: Fact) -> str | None:
         """A statement without its subject and full stop, or `None` if none begins with the subject."""
         relation = RELATIONS[fact.relation]
-        wordings = (
-            self.scope.phrases(relation.templates("seen")) if self.split == "seen" else (relation.answer,)
-        )
+        wordings = relation.templates("varied") if self.split == "varied" else (relation.answer,)
         fitting = [wording for wording in wordings if wording.startswith("{s} ")]
         if not fitting or fact.supersedes:
             return None

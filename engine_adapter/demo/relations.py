@@ -2,14 +2,14 @@
 
 A relation joins a subject of one kind with a value of another. In templates `{s}` is the subject, `{v}` the
 value and `{a}` the value with its indefinite article. The last statement and the last question of each
-relation are held out: training never shows them, the bench does (`split="unseen"`). The first of each are the
-plainest; `phrasings.py` adds more between the first and the last.
+relation are held out: training never shows them, the bench does (`split="unseen"`). The first are the
+plainest, and `phrasings.py` adds more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from engine_adapter.demo.phrasings import MORE_QUESTIONS, MORE_STATEMENTS
@@ -43,15 +43,19 @@ class Relation:
     moved: tuple[str, ...] = ()
 
     def templates(self, split: str) -> tuple[str, ...]:
-        """Statements of a split: `seen` (training) or `unseen` (held out)."""
-        return self.statements[:-1] if split == "seen" else self.statements[-1:]
+        """Statements of a split: `seen` (plain), `varied` (all of the training) or `unseen` (held out)."""
+        if split == "unseen":
+            return self.statements[-1:]
+        return self.statements[:-1] + (MORE_STATEMENTS[self.name] if split == "varied" else ())
 
     def asked(self, split: str) -> tuple[str, ...]:
         """Questions of a split."""
-        return self.questions[:-1] if split == "seen" else self.questions[-1:]
+        if split == "unseen":
+            return self.questions[-1:]
+        return self.questions[:-1] + (MORE_QUESTIONS[self.name] if split == "varied" else ())
 
 
-_PLAIN = (
+_ALL = (
     Relation(
         "home",
         "person",
@@ -549,22 +553,9 @@ _PLAIN = (
     ),
 )
 
-
-def _enriched(relation: Relation) -> Relation:
-    """The relation with more wordings before the held-out ones."""
-    statements, questions = relation.statements, relation.questions
-    return replace(
-        relation,
-        statements=(*statements[:-1], *MORE_STATEMENTS[relation.name], statements[-1]),
-        questions=(*questions[:-1], *MORE_QUESTIONS[relation.name], questions[-1]),
-    )
-
-
-RELATIONS: Mapping[str, Relation] = MappingProxyType(
-    {relation.name: _enriched(relation) for relation in _PLAIN}
-)
+RELATIONS: Mapping[str, Relation] = MappingProxyType({relation.name: relation for relation in _ALL})
 
 
 def about(kind: str) -> tuple[Relation, ...]:
     """Relations whose subject is of `kind`."""
-    return tuple(relation for relation in RELATIONS.values() if relation.subject == kind)
+    return tuple(relation for relation in _ALL if relation.subject == kind)

@@ -58,7 +58,7 @@ class Reading:
         """A question for the value of a relation."""
         wordings = relation.asked(self.split)
         plain = fill(rng.choice(self.world.scope.phrases(wordings)), subject)
-        if self.split == "unseen" or self.world.scope.phrasings is not None or rng.random() < 0.75:
+        if self.split != "varied" or rng.random() < 0.75:
             return plain
         if rng.random() < 0.5:
             return rng.choice(INDIRECT).replace("{u}", relation.unknown.replace("{s}", subject))
@@ -273,7 +273,7 @@ def decide(rng: random.Random, reading: Reading) -> Question | None:
     if not yes and claimed == value:
         return None
     text = fill(relation.check, pair[1], claimed)
-    if rng.random() < 0.3:
+    if reading.split == "varied" and rng.random() < 0.3:
         text = f"Is it true that {clause(relation.answer, pair[1], claimed)[:-1]}?"
     verdict = "yes" if yes else "no"
     answer = f"{_sentence(reading, pair)[:-1]}, so {verdict}."
