@@ -281,18 +281,19 @@ async def test_the_pair_of_keys_must_be_held_and_not_only_its_public_half(pair: 
     assert not SECRET.callback("", other.public)
     assert SECRET.callback("", SECRET.public)
     assert pair.one.peers is not None
-    with Context() as context:
+    context = Context()
+    try:
         subscriber = context.socket(zmq.SUB, socket_class=Socket)
         subscriber.curve_serverkey = SECRET.public
         subscriber.curve_publickey, subscriber.curve_secretkey = other
         subscriber.connect(end)
         subscriber.subscribe(b"")
-        async with connected(
-            pair, PeerEndpoints((end,), (), SECRET), PeerEndpoints((f"{end}.2",), (end,), SECRET)
-        ):
+        at = PeerEndpoints((f"{end}.2",), (end,), SECRET)
+        async with connected(pair, PeerEndpoints((end,), (), SECRET), at):
             await until_heard(pair)
             assert not await subscriber.poll(0)
-        subscriber.close(linger=0)
+    finally:
+        context.destroy(linger=0)
 
 
 async def test_an_endpoint_that_cannot_be_bound_is_told(pair: Pair) -> None:
