@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -123,12 +125,55 @@ def _flags_exist() -> None:
         raise LookupError(f"its server does not know {', '.join(missing)}")
 
 
+def _connector_is_called_as_written() -> None:
+    """vLLM knows every public method of our connector, and with no more arguments than it takes."""
+    from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorBase_V1, SupportsHMA
+
+    from engine_adapter.vllm.connector import SluiceConnector
+
+    for name in vars(SluiceConnector):
+        if name.startswith("_"):
+            continue
+        theirs = getattr(KVConnectorBase_V1, name, None) or getattr(SupportsHMA, name, None)
+        if theirs is None:
+            raise LookupError(f"a connector has no {name}")
+        wanted = inspect.signature(theirs).parameters.keys()
+        if more := wanted - inspect.signature(getattr(SluiceConnector, name)).parameters.keys():
+            raise LookupError(f"a connector's {name} also gets {', '.join(sorted(more))}")
+
+
+_READ_BY_THE_CONNECTOR = {
+    "vllm.v1.request:Request": "lora_request cache_salt mm_features prompt_embeds resumable sampling_params "
+    "skip_reading_prefix_cache all_token_ids prompt_token_ids block_hashes num_computed_tokens "
+    "num_prompt_tokens num_tokens",
+    "vllm.v1.core.sched.output:SchedulerOutput": "num_scheduled_tokens total_num_scheduled_tokens "
+    "scheduled_spec_decode_tokens kv_connector_block_state",
+    "vllm.v1.core.sched.output:KVConnectorBlockState": "resolve_block_ids",
+    "vllm.v1.core.kv_cache_manager:KVCacheManager": "get_block_ids evict_blocks",
+    "vllm.v1.kv_cache_interface:FullAttentionSpec": "sliding_window attention_chunk_size head_size_v",
+    "vllm.v1.outputs:KVConnectorOutput": "kv_connector_worker_meta invalid_block_ids",
+    "vllm.distributed.kv_events:BlockStored": "block_hashes parent_block_hash medium group_idx",
+    "vllm.distributed.kv_events:BlockRemoved": "block_hashes medium group_idx",
+}
+
+
+def _connector_finds_what_it_reads() -> None:
+    """By name in the source of vLLM's classes: most are set on instances only."""
+    for place, names in _READ_BY_THE_CONNECTOR.items():
+        module, _, name = place.partition(":")
+        source = inspect.getsource(getattr(importlib.import_module(module), name))
+        if missing := [name for name in names.split() if not re.search(rf"\b{name}\b", source)]:
+            raise LookupError(f"{place} has no {', '.join(missing)}")
+
+
 def relied_on(found: Installed) -> tuple[Reliance, ...]:
     """All promises of vLLM that this package builds on, cheapest first."""
     return (
         Reliance("platform detection", lambda: require_platform(found)),
         Reliance("server entry point (engine_adapter.vllm.server)", server_entry),
         Reliance("server flags (engine_adapter.launch.command)", _flags_exist),
+        Reliance("KV connector API (engine_adapter.vllm.connector)", _connector_is_called_as_written),
+        Reliance("what the KV connector reads (engine_adapter.vllm)", _connector_finds_what_it_reads),
     )
 
 
