@@ -2,7 +2,7 @@ import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { startApp } from "./app/app";
 import "./styles/index.css";
-import { preloadMarkdown } from "./ui/AnswerText";
+import { loadMarkdown } from "./ui/AnswerText";
 import { AppContext } from "./ui/context";
 import { Page } from "./ui/Page";
 import { applyTheme } from "./ui/theme";
@@ -24,4 +24,5 @@ createRoot(root).render(
   </StrictMode>,
 );
 
-preloadMarkdown();
+// Where it fails, answers are shown as they are.
+loadMarkdown().catch(() => undefined);

@@ -154,3 +154,13 @@ for (const [transport, carried] of [
       await assertWhole(page, answer, stream);
     }));
 }
+
+test("side by side, both transports bring the same text over the same bad network", () =>
+  withPage(url, {}, async (page) => {
+    await open(page, url);
+    await page.getByRole("link", { name: "Side by side" }).click();
+    await page.getByRole("radio", { name: /On a train/ }).check();
+    await page.getByRole("button", { name: "Start" }).click();
+    await page.getByText("The text is the same.").waitFor(PATIENT);
+    await screenshot(page, "side-by-side");
+  }));

@@ -168,9 +168,9 @@ export async function keptText(page, baseUrl, streamId) {
   return events.map((line) => JSON.parse(line.slice(6)).choices[0]?.delta.content ?? "").join("");
 }
 
-/** A text without its white space and the marks that markdown takes out. */
+/** The letters of a text: markdown shows them all, and takes other marks and white space out. */
 export function squeeze(text) {
-  return text.replace(/[\s*_`#>|-]+/g, "");
+  return text.replace(/\P{L}+/gu, "");
 }
 
 /** Whether a request tells the gateway to stop an answer. */

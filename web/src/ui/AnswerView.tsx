@@ -20,8 +20,10 @@ interface AnswerViewProps {
 export function AnswerView({ conversation, answer, versions, onKey }: AnswerViewProps) {
   const { session } = useApp();
   const model = useModel();
-  const text = useDeferredValue(answer.text);
   const running = isRunning(answer);
+  const deferred = useDeferredValue(answer.text);
+  // While it grows a busy page may be behind; with its end it is shown whole.
+  const text = running ? deferred : answer.text;
   const ending = endingWords(answer);
   const again = (): void => {
     session.regenerate(conversation, answer.parent, model || answer.model);

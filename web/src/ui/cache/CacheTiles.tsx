@@ -7,10 +7,10 @@ export function CacheTiles({ overview }: { readonly overview: CacheOverview }) {
   const used = tiers.reduce((sum, { usedBytes }) => sum + usedBytes, 0);
   const most = Math.max(0, ...tiers.map(({ chunks }) => chunks));
   const tiles: readonly (readonly [label: string, value: string, hint: string])[] = [
-    ["Workers with a KV layer", String(workers.length), ""],
+    ["KV layers", String(workers.length), "one beside each worker"],
     ["Kept", bytes(used), "in all tiers"],
-    ["Chunks", most.toLocaleString("en"), `of ${chunkTokens} tokens, in the fullest tier`],
-    ["In use", String(heldChunks), "cannot be evicted now"],
+    ["Chunks", most.toLocaleString("en"), `of ${chunkTokens} tokens`],
+    ["In use", String(heldChunks), "held by requests"],
     ["Pinned", String(pinnedChunks), "kept on purpose"],
     ["Tenants", String(tenants.size), "with KV in memory"],
   ];
