@@ -14,7 +14,9 @@ from cache.simulate import BOUND, Outcome, read_trace, replay
 
 
 def simulate(
-    trace: Annotated[Path, typer.Option(help="JSON lines with `hash_ids` per request, as Mooncake's traces.")],
+    trace: Annotated[
+        Path, typer.Option(help="JSON lines with `hash_ids` for each request (Mooncake's form).")
+    ],
     capacity: Annotated[
         str, typer.Option("--bytes", help="Sizes of the cache to try, by commas, e.g. 4GiB,16GiB.")
     ],

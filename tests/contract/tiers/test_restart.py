@@ -21,7 +21,8 @@ SAVER = textwrap.dedent("""
     memory = MemorySettings(bytes=64 << 10)
     store = Store(LAYOUT, StoreSettings(memory=memory, file=FileSettings(sys.argv[1], int(sys.argv[2]))))
     store.open_namespace(namespace())
-    for start in itertools.count(0, 1000):
+    for start in itertools.cycle(range(0, 40_000, 1000)):
+        store.clear(keys=keys(6, start=start))
         reservation = store.reserve(keys(6, start=start))
         for seed, ref in enumerate(reservation.slots):
             if ref is not None:

@@ -171,5 +171,7 @@ def test_a_dead_tier_is_left_alone(tmp_path: Path) -> None:
 def test_threads_end_with_the_store(tmp_path: Path) -> None:
     trial = Trial(tmp_path / "kv")
     trial.save(keys(4))
+    mine = [thread for thread in threading.enumerate() if thread.name.startswith("sluice-kv")]
+    assert mine
     trial.store.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("sluice-kv")]
+    trial.until(lambda: not any(thread.is_alive() for thread in mine))

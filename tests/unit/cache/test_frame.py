@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xxhash
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cache.frame import (
@@ -61,6 +61,7 @@ def test_the_format_is_frozen(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FRAMES)
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_no_flipped_bit_goes_unnoticed(name: str, data: st.DataObject) -> None:
     golden = bytearray((GOLDEN / f"{name}.v1.kv").read_bytes())
@@ -76,12 +77,14 @@ def test_no_flipped_bit_goes_unnoticed(name: str, data: st.DataObject) -> None:
     assert not payload_intact(header, payload) or (padding and header == FRAMES[name])
 
 
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.binary(max_size=2 * HEAD_BYTES))
 def test_any_bytes_are_refused_without_a_crash(data: bytes) -> None:
     with pytest.raises(FrameError):
         decode_head(data)
 
 
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.binary(max_size=HEAD_BYTES), st.integers(0, 3), st.integers(0, 2**32 - 1))
 def test_a_right_start_with_anything_after_it_is_refused(data: bytes, blocks: int, length: int) -> None:
     start = b"SLUICEKV\x01\x00" + blocks.to_bytes(2, "little") + length.to_bytes(4, "little")

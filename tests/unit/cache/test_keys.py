@@ -7,7 +7,7 @@ import sys
 from dataclasses import fields, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cache.keys import KEY_BYTES, Namespace, chunk_keys, namespace_of
@@ -66,6 +66,7 @@ def test_keys_do_not_depend_on_the_process(seed: str) -> None:
     assert done.stdout.split() == [FROZEN, "False"]
 
 
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.integers(0, 2**32 - 1), max_size=40), st.integers(1, 9), st.integers(0, 40))
 def test_a_longer_prompt_goes_on_where_the_shorter_one_ended(tokens: list[int], size: int, cut: int) -> None:
     whole = chunk_keys(BASE.digest(), tokens, size)
@@ -75,6 +76,7 @@ def test_a_longer_prompt_goes_on_where_the_shorter_one_ended(tokens: list[int], 
     assert whole[:done] + rest == whole
 
 
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=8, max_size=40), st.data())
 def test_one_other_token_changes_its_chunk_and_all_after_it(tokens: list[int], data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(tokens) - 1))

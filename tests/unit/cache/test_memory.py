@@ -9,7 +9,7 @@ import sys
 import textwrap
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cache.arena import Arena, Segment
@@ -23,6 +23,7 @@ from cache.settings import ValkeySettings, parse_size, store_settings
 from cache.slabs import Slabs
 
 
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(st.integers(1, 1000), st.booleans(), st.integers(0, 1000)), max_size=120))
 def test_slots_never_overlap_and_all_come_back(steps: list[tuple[int, bool, int]]) -> None:
     slabs = Slabs(40_000, 1000, overhead=64)
@@ -120,6 +121,7 @@ def test_another_process_maps_the_arena_by_name_and_nothing_stays_after_kill_9()
 
 
 @pytest.mark.parametrize("name", NAMES)
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     steps=st.lists(
         st.tuples(st.sampled_from(["insert", "touch", "remove", "evict"]), st.integers(0, 12)), max_size=150
@@ -234,12 +236,12 @@ def test_what_was_never_measured_is_loaded() -> None:
 
 
 def test_settings_come_from_mappings_and_say_what_is_wrong() -> None:
-    settings = store_settings(
+    made = store_settings(
         {"memory": {"bytes": "1.5GiB"}, "file": {"path": "/kv", "bytes": "10G"}, "tenants": {"a": "5MiB"}}
     )
-    assert (settings.memory.bytes, settings.tenants["a"]) == (3 << 29, 5 << 20)
-    assert settings.file is not None
-    assert settings.file.bytes == 10 << 30
+    assert (made.memory.bytes, made.tenants["a"]) == (3 << 29, 5 << 20)
+    assert made.file is not None
+    assert made.file.bytes == 10 << 30
     with pytest.raises(ValueError, match=r"unknown field `byte`.*memory"):
         store_settings({"memory": {"byte": 1}})
     with pytest.raises(ValueError, match="not a size: 'much'"):

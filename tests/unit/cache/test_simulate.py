@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -41,6 +41,7 @@ single = st.lists(st.integers(0, 8).map(lambda chunk: [chunk]), max_size=60)
 
 
 @pytest.mark.parametrize("name", NAMES)
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(prompts=single, capacity=st.integers(1, 6))
 def test_no_policy_hits_more_than_the_bound_on_single_chunks(
     name: str, prompts: list[list[int]], capacity: int
