@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from cache.settings import LinkSettings, StoreSettings
@@ -20,8 +22,8 @@ class TierPlan(NamedTuple):
 def plan_tiers(settings: StoreSettings, chunk_bytes: int) -> list[TierPlan]:
     """The slower tiers that the settings name, fastest first.
 
-    Raises ValueError for settings that cannot work, ModuleNotFoundError with a hint for a missing client
-    library, OSError if the file tier's directory cannot be made.
+    Raises ValueError for settings that cannot work or whose client library is not installed, OSError if the file
+    tier's directory cannot be made.
     """
     plans: list[TierPlan] = []
     if (pack := settings.memory.pack) is not None:
@@ -33,11 +35,23 @@ def plan_tiers(settings: StoreSettings, chunk_bytes: int) -> list[TierPlan]:
 
         plans.append(TierPlan(FileTier(file.path, file.bytes, fsync=file.fsync), file.link, file.policy))
     if (valkey := settings.valkey) is not None:
-        from cache.tiers.valkey import ValkeyTier
+        with _client_library("valkey"):
+            from cache.tiers.valkey import ValkeyTier
 
         plans.append(TierPlan(ValkeyTier(valkey), valkey.link))
     if (object_ := settings.object) is not None:
-        from cache.tiers.object import ObjectTier
+        with _client_library("object"):
+            from cache.tiers.object import ObjectTier
 
         plans.append(TierPlan(ObjectTier(object_), object_.link))
     return plans
+
+
+@contextmanager
+def _client_library(section: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"kv.{section} needs {error.name}: pip install 'sluice[kv]' where the engine runs"
+        ) from error

@@ -21,6 +21,7 @@ from cache.pins import Pins
 from cache.policies.policy import NAMES, UnknownPolicy, make_policy
 from cache.settings import ValkeySettings, parse_size, store_settings
 from cache.slabs import Slabs
+from cache.tiers.build import plan_tiers
 
 
 @settings(deadline=None, suppress_health_check=list(HealthCheck))
@@ -249,3 +250,10 @@ def test_settings_come_from_mappings_and_say_what_is_wrong() -> None:
     secret = ValkeySettings("rediss://user:hunter2@host:6379/0")
     assert "hunter2" not in repr(secret)
     assert "host:6379" in repr(secret)
+
+
+def test_a_missing_client_library_is_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("redis", "cache.tiers.valkey"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ValueError, match=r"kv\.valkey needs .*pip install 'sluice\[kv\]'"):
+        plan_tiers(store_settings({"valkey": {"url": "redis://127.0.0.1:1/0"}}), 4096)
