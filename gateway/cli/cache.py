@@ -13,6 +13,7 @@ import typer
 
 from cache.control import LONGEST_SECONDS
 from gateway.cli.cache_simulate import simulate
+from gateway.cli.stream_simulate import simulate_stream
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 Fields = dict[str, Any]
@@ -248,6 +249,7 @@ def decompress(
 
 
 app.command()(simulate)
+app.command()(simulate_stream)
 
 
 def stats_table(answer: Mapping[str, Any]) -> Iterator[str]:
