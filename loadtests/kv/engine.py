@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import random
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -135,13 +136,29 @@ def engine(
         "disable_log_stats": True,
         "kv_transfer_config": dict(kv) if kv is not None else None,
     }
-    llm = LLM(model=model, **(arguments | options))
+    with _unseen("llvmlite.binding.ffi"):
+        llm = LLM(model=model, **(arguments | options))
     try:
         yield Engine(llm)
     finally:
         llm.llm_engine.engine_core.shutdown()
         del llm
         gc.collect()
+
+
+@contextlib.contextmanager
+def _unseen(module: str) -> Iterator[None]:
+    """Take a module out of the list while an engine starts.
+
+    vLLM looks there at every object for kernels of its own, and one of llvmlite's breaks that search. Numba
+    brings it in, after a worker's start; only here a second engine starts in the same process.
+    """
+    hidden = sys.modules.pop(module, None)
+    try:
+        yield
+    finally:
+        if hidden is not None:
+            sys.modules[module] = hidden
 
 
 def sluice(**extra: Any) -> dict[str, Any]:
