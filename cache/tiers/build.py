@@ -22,8 +22,8 @@ class TierPlan(NamedTuple):
 def plan_tiers(settings: StoreSettings, chunk_bytes: int) -> list[TierPlan]:
     """The slower tiers that the settings name, fastest first.
 
-    Raises ValueError for settings that cannot work or whose client library is not installed, OSError if the file
-    tier's directory cannot be made.
+    Raises ValueError for settings that cannot work or whose client library is not installed, OSError if the
+    file tier's directory cannot be made.
     """
     plans: list[TierPlan] = []
     if (pack := settings.memory.pack) is not None:
