@@ -12,7 +12,7 @@ from engine_adapter.calibration.kv import inverse_frequencies
 from engine_adapter.calibration.train import Statistics
 from engine_adapter.demo.model import Llama
 
-_STEPS = {"fine": 0.4, "coarse": 1.0}
+_STEPS = {"fine": 0.6, "coarse": 1.3}
 _PLAIN_STEPS = {"fine": 0.4, "coarse": 1.0}
 _WIDTHS = {"fine": 0.75, "coarse": 1.75}
 
@@ -47,12 +47,13 @@ def variants(model: Llama, statistics: Statistics) -> Iterator[tuple[str, Tables
         )
 
     yield "weir", weir()
+    yield "weir, full sensitivity", weir(sensitivity="full")
     yield "weir, sensitivity per channel", weir(sensitivity="diagonal")
     yield "weir, no sensitivity", weir(sensitivity="none", steps=_PLAIN_STEPS)
     yield "weir, keys and values apart", weir(scope="tensor")
     yield "weir, heads apart", weir(scope="head")
     yield "weir, RoPE left in, no sensitivity", weir(none, sensitivity="none", steps=_PLAIN_STEPS)
-    yield "weir, no dead zone", weir(rounding=0.5)
+    yield "weir, dead zone", weir(rounding=0.4)
     yield "weir, one table", weir(tables=1)
     yield "cachegen", cachegen()
     yield "cachegen, no differences", cachegen(group=None)
