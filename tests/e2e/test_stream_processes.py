@@ -64,8 +64,11 @@ def test_read_follow_and_cancel_from_the_other_process(two_processes: Any) -> No
             assert b"stream_cancelled" in a.read()
 
 
-async def test_a_call_in_one_process_carries_streams_of_the_other(two_processes: Any) -> None:
+async def test_a_call_in_one_process_carries_streams_of_the_other(
+    two_processes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("aiortc")
+    monkeypatch.setattr("gateway.chat.channel._OPEN_SECONDS", 60.0)
     transports = [httpx.AsyncHTTPTransport(uds=process(two_processes, number)) for number in range(2)]
     async with (
         httpx.AsyncClient(transport=transports[0], base_url="http://x", timeout=60) as first,

