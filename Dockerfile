@@ -23,12 +23,14 @@ RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/sluice --shel
 WORKDIR /var/lib/sluice
 ENTRYPOINT ["sluice"]
 
-# The dependencies of the base install, of which every image has the same versions: those that the engine wants.
+# The dependencies of the base install and of shared stores, of which every image has the same versions: those that
+# the engine wants.
 FROM runtime AS base
 RUN python -m venv /opt/sluice
 COPY pyproject.toml engine_adapter/requirements/cpu.txt /tmp/base/
 RUN cd /tmp/base \
- && python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > base.txt \
+ && python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; x = p['optional-dependencies']; \
+      print(*p['dependencies'], *(d for d in x['valkey'] + x['kv'] if not d.startswith('sluice')), sep='\n')" > base.txt \
  && pip install --constraint cpu.txt --requirement base.txt \
  && rm -r /tmp/base
 
@@ -78,6 +80,12 @@ CMD ["worker", "--host", "0.0.0.0", "--port", "8000"]
 
 # Models are for workers.
 FROM base AS gateway-environment
+COPY pyproject.toml /tmp/extra/
+RUN python -c "import tomllib; \
+      print(*tomllib.load(open('/tmp/extra/pyproject.toml', 'rb'))['project']['optional-dependencies']['webrtc'], sep='\n')" \
+      > /tmp/extra/webrtc.txt \
+ && pip install --requirement /tmp/extra/webrtc.txt \
+ && rm -r /tmp/extra
 COPY --from=wheel /wheels /wheels
 RUN pip install --no-deps /wheels/*.whl \
  && rm -rf /opt/sluice/lib/python3.*/site-packages/engine_adapter/demo/models

@@ -110,7 +110,7 @@ $(STAMPS)/venv:
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/base: pyproject.toml $(STAMPS)/venv
-	$(BIN)/python -m pip install --quiet --no-warn-conflicts -e .
+	$(BIN)/python -m pip install --quiet --no-warn-conflicts -e '.[kv,webrtc]'
 	@touch $@
 
 $(STAMPS)/engine: $(STAMPS)/base engine_adapter/vllm/pin.py $(wildcard engine_adapter/requirements/*.txt)

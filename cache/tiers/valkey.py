@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+import valkey
+from valkey.backoff import NoBackoff
+from valkey.retry import Retry
 
 from cache.keys import KEY_BYTES, ChunkKey
 from cache.settings import ValkeySettings
@@ -33,8 +33,8 @@ class ValkeyTier:
         """Connects when first used. Raises ValueError for a URL that is none."""
         self._prefix = settings.prefix.encode()
         self._ttl_ms = 1000 * settings.ttl_seconds
-        self._client = redis.Redis.from_url(
-            _redis_url(settings.url),
+        self._client = valkey.Valkey.from_url(
+            settings.url,
             socket_timeout=settings.link.timeout_seconds,
             socket_connect_timeout=settings.link.timeout_seconds,
             socket_read_size=_READ_BYTES,
@@ -81,12 +81,13 @@ class ValkeyTier:
                     return
                 key = ChunkKey(name[len(self._prefix) :])
                 if len(key) == KEY_BYTES:
-                    yield Found(key, int(self._client.strlen(name)), 0.0)
-        except redis.RedisError:
+                    size = self._client.execute_command("STRLEN", name)  # type: ignore[no-untyped-call]
+                    yield Found(key, size, 0.0)
+        except valkey.ValkeyError:
             return
 
     def close(self) -> None:
-        self._client.close()
+        self._client.close()  # type: ignore[no-untyped-call]
 
     def _name(self, key: ChunkKey) -> bytes:
         return self._prefix + key
@@ -99,8 +100,8 @@ class ValkeyTier:
             with self._client.pipeline(transaction=False) as pipe:
                 for command in commands:
                     pipe.execute_command(*command)  # type: ignore[no-untyped-call]
-                answers = pipe.execute(raise_on_error=False)
-        except (redis.RedisError, OSError) as error:
+                answers = pipe.execute(raise_on_error=False)  # type: ignore[no-untyped-call]
+        except (valkey.ValkeyError, OSError) as error:
             return [_fault(error)] * len(commands)
         return [_fault(answer) if isinstance(answer, Exception) else answer for answer in answers]
 
@@ -113,16 +114,11 @@ class ValkeyTier:
         return deliver(landing, number, memoryview(answer))
 
 
-def _redis_url(url: str) -> str:
-    """The URL as the client library spells it: `valkey://` and `valkeys://` are taken too."""
-    return url.replace("valkeys://", "rediss://", 1).replace("valkey://", "redis://", 1)
-
-
 def _fault(error: Exception) -> Fault:
-    if isinstance(error, redis.TimeoutError | TimeoutError):
+    if isinstance(error, valkey.TimeoutError | TimeoutError):
         return Fault.TIMEOUT
-    if isinstance(error, redis.exceptions.OutOfMemoryError):
+    if isinstance(error, valkey.exceptions.OutOfMemoryError):
         return Fault.FULL
-    if isinstance(error, redis.ConnectionError | OSError):
+    if isinstance(error, valkey.ConnectionError | OSError):
         return Fault.GONE
     return Fault.IO

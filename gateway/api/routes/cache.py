@@ -40,7 +40,7 @@ def routes(context: GatewayContext) -> APIRouter:
 
     @router.get("", summary="Tiers, fill and hits of every worker's KV layer")
     async def overview(worker: str | None = None) -> dict[str, Any]:
-        """`tiers` adds the workers up; a tier that all share (`valkey`, `object`, a shared directory) is the
+        """`tiers` adds the workers up; a tier that all share (`valkey`, `s3`, a shared directory) is the
         same one seen by each, so its fill is their largest."""
         workers = await layer.ask_all("/stats", worker)
         return {"workers": workers, "tiers": _added_up(workers.values())}
@@ -126,7 +126,7 @@ def _added_up(workers: Any) -> dict[str, dict[str, Any]]:
                 {"chunks": 0, "used_bytes": 0, "capacity_bytes": None, "available": True}
                 | dict.fromkeys(("hits", "loads", "saves", "evictions", "dropped", "faults"), 0),
             )
-            own = name in ("memory", "pack")
+            own = name in ("memory", "packed")
             for field in ("chunks", "used_bytes"):
                 entry[field] = entry[field] + tier[field] if own else max(entry[field], tier[field])
             if (capacity := tier["capacity_bytes"]) is not None:

@@ -6,8 +6,8 @@ import socket
 from pathlib import Path
 
 import pytest
-import redis
 import trustme
+from valkey import Valkey
 
 from cache.settings import LinkSettings, ValkeySettings
 from cache.tiers.tier import Fault
@@ -63,7 +63,7 @@ def test_reads_renew_the_time_to_live(valkey_url: str) -> None:
     tier = ValkeyTier(ValkeySettings(valkey_url, ttl_seconds=1000, prefix="ttl:", link=LINK))
     (key,) = keys(1)
     tier.put([frame(key, 1)], deadline())
-    client = redis.Redis.from_url(valkey_url)
+    client = Valkey.from_url(valkey_url)
     name = b"ttl:" + key
     assert 0 < client.pttl(name) <= 1_000_000
     client.expire(name, 10)
