@@ -10,6 +10,7 @@ from cache.arena import SlotRef
 from cache.counters import MEMORY
 from cache.index import Entry, Place
 from cache.keys import ChunkKey
+from cache.ladder import Ahead
 from cache.landing import FrameLanding, MakeCodec
 from cache.layout import KVLayout
 from cache.lease import BorrowState, Lease
@@ -26,11 +27,15 @@ _KEPT_ON_FAULT = frozenset({Fault.VERSION, Fault.ABSENT})
 class Load:
     """One chunk on its way into `ref`."""
 
-    __slots__ = ("deadline", "entry", "promote", "ref", "tried")
+    __slots__ = ("began", "deadline", "entry", "following", "promote", "ref", "tried")
 
-    def __init__(self, entry: Entry, ref: SlotRef, deadline: float, promote: bool) -> None:
+    def __init__(self, entry: Entry, ref: SlotRef, began: float, deadline: float, promote: bool) -> None:
         self.entry = entry
         self.ref = ref
+        self.began = began
+        """When its fetch did."""
+        self.following = 0
+        """Chunks known to come after this one's batch."""
         self.deadline = deadline
         self.promote = promote
         """Whether faster tiers get a copy."""
@@ -40,11 +45,23 @@ class Load:
 class Fetch:
     """What is under way for one lease."""
 
-    __slots__ = ("deadline", "kept", "lease", "limit", "open", "pending", "promote", "sources", "watched")
+    __slots__ = (
+        "began",
+        "deadline",
+        "kept",
+        "lease",
+        "limit",
+        "open",
+        "pending",
+        "promote",
+        "sources",
+        "watched",
+    )
 
-    def __init__(self, lease: Lease, limit: int, deadline: float, promote: bool) -> None:
+    def __init__(self, lease: Lease, limit: int, began: float, deadline: float, promote: bool) -> None:
         self.lease = lease
         self.limit = limit
+        self.began = began
         self.deadline = deadline
         self.promote = promote
         self.pending = 0
@@ -87,7 +104,7 @@ class Fetcher:
 
     def start(self, lease: Lease, limit: int, deadline: float, *, probe: bool, promote: bool) -> Fetch | None:
         """Begin; None if there is nothing to wait for. The lock is held."""
-        fetch = Fetch(lease, limit, deadline, promote)
+        fetch = Fetch(lease, limit, self._clock(), deadline, promote)
         self._plan(fetch)
         if probe:
             self._probe(fetch)
@@ -138,7 +155,9 @@ class Fetcher:
             if link is None or ref is None:
                 return False
             entry.fetching = True
-            batches.setdefault(link.name, []).append(Load(entry, ref, fetch.deadline, fetch.promote))
+            batches.setdefault(link.name, []).append(
+                Load(entry, ref, fetch.began, fetch.deadline, fetch.promote)
+            )
         elif not entry.fetching:  # being computed by a request that runs now: that may take long
             return False
         fetch.watched.add(entry.key)
@@ -156,6 +175,8 @@ class Fetcher:
         size = link.settings.batch
         for first in range(0, len(loads), size):
             batch = loads[first : first + size]
+            for load in batch:
+                load.following = len(loads) - first - len(batch)
             if not link.reads.submit(partial(self._run, link, batch)):
                 for load in batch:
                     self._failed(load, link, Fault.TIMEOUT)
@@ -248,7 +269,7 @@ class Fetcher:
             wall=self._wall(),
             make=self._make,
         )
-        faults = link.load(keys, landing)
+        faults, own_level = self._load(link, live, keys, landing)
         wall = self._wall()
         with self._ledger.lock:
             for number, (load, fault) in enumerate(zip(live, faults, strict=True)):
@@ -262,11 +283,35 @@ class Fetcher:
                 entry.origin = link.name
                 if link.policy is not None:
                     link.policy.touch(entry.key)
-                if link.name in entry.places:
+                if own_level and link.name in entry.places:
                     entry.places[link.name] = Place(header.frame_bytes, wall)
                 self._ledger.land(entry)
                 if load.promote:
                     self._arrived(entry, link.name)
+
+    def _load(
+        self, link: Link, live: Sequence[Load], keys: list[ChunkKey], landing: FrameLanding
+    ) -> tuple[list[Fault | None], bool]:
+        """Load a batch; also whether that was at the level of its own namespace. See `cache.ladder`."""
+        streamer = link.streamer
+        ladder = streamer.ladder(keys) if streamer is not None else None
+        if streamer is None or ladder is None:
+            return link.load(keys, landing), True
+        start = self._clock()
+        ahead = Ahead(live[0].began, len(keys), live[0].following)
+        level = streamer.choose(ladder, ahead, start)
+        faults = link.load([ladder.key(key, level) for key in keys], landing)
+        if level != ladder.own and Fault.ABSENT in faults:
+            # Not all of it was saved at that level, or some of it is gone by now.
+            level, start = ladder.own, self._clock()
+            faults = link.load(keys, landing)
+        arrived = (
+            header.frame_bytes
+            for header, fault in zip(landing.headers, faults, strict=True)
+            if header is not None and fault is None
+        )
+        streamer.observe(sum(arrived), self._clock() - start)
+        return faults, level == ladder.own
 
     def _ask(self, link: Link, fetch: Fetch, start: int) -> None:
         """Probe in growing windows, loading what is found while the next window is asked for."""

@@ -15,6 +15,7 @@ from cache.counters import TierCounters, TierStats
 from cache.economy import Economy
 from cache.index import Entry
 from cache.keys import ChunkKey
+from cache.ladder import Streamer
 from cache.landing import FrameLanding
 from cache.lane import Lane, MakeLane
 from cache.policies.policy import EvictionPolicy, make_policy
@@ -72,6 +73,10 @@ class Link:
         """Of the frames that this process knows of; None for a tier that its own server bounds."""
         if tier.capacity is not None:
             self.policy = make_policy(policy, tier.capacity)
+        self.streamer: Streamer | None = None
+        """Chooses levels, where the settings ask for that."""
+        self.beside: Callable[[Sequence[ChunkKey]], list[ChunkKey]] = lambda keys: []
+        """Where other copies of chunks lie in this tier, which are deleted along."""
         self._economy = economy
         self._clock = clock
         self._breaker = Breaker(settings.failures_to_open, settings.retry_seconds)
@@ -131,7 +136,8 @@ class Link:
 
     def delete(self, keys: Sequence[ChunkKey]) -> list[int | Fault]:
         """Remove frames."""
-        return self._guard(keys, lambda deadline: self.tier.delete(keys, deadline))
+        doomed = [*keys, *self.beside(keys)]
+        return self._guard(doomed, lambda deadline: self.tier.delete(doomed, deadline))[: len(keys)]
 
     def scan(self) -> list[Found]:
         """All frames that can be listed within the deadline, least recently used first."""

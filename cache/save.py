@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -13,6 +14,7 @@ from cache.codecs.codec import Codec
 from cache.frame import Header, encode_head
 from cache.index import Entry, Place
 from cache.keys import ChunkKey, namespace_of
+from cache.ladder import Streamer
 from cache.landing import RAW
 from cache.layout import KVLayout, view_of
 from cache.ledger import Ledger
@@ -140,6 +142,10 @@ class Saver:
             try:
                 frames = [frame for save in saves if (frame := self._frame(link, save)) is not None]
                 done = self._write(link, frames)
+                if link.streamer is not None:
+                    self._write_better(
+                        link, link.streamer, [save for save in saves if save.entry.key in done]
+                    )
             except Exception:
                 # The queue behind this batch must not wait for ever.
                 _log.exception("a batch for tier %s was lost", link.name)
@@ -222,6 +228,20 @@ class Saver:
         if left:
             link.counters.fault(Fault.FULL, len(left))
         return done
+
+    def _write_better(self, link: Link, streamer: Streamer, saves: Sequence[Save]) -> None:
+        """Write chunks at the better levels of their namespaces too. One that is lost is only not offered."""
+        frames: list[Frame] = []
+        for save in saves:
+            ladder = streamer.ladder([save.entry.key])
+            if ladder is None:
+                continue
+            for level, rung in enumerate(ladder.rungs[: ladder.own]):
+                frame = self._frame(link, replace(save, codec=rung.codec))
+                if frame is not None:
+                    frames.append(frame._replace(key=ladder.key(frame.key, level)))
+        if frames:
+            link.store(frames)
 
     def _placed(self, link: Link, frame: Frame, wall: float) -> None:
         entry = self._ledger.entries.get(frame.key)

@@ -35,6 +35,10 @@ class LinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Failed operations in a row after which the tier is left alone for a while."""
     retry_seconds: float = 5.0
     """How long at first; doubled up to a minute while it stays broken."""
+    stream_seconds: float | None = None
+    """Keep chunks of less than exact quality at every better lossy level too, and fetch each batch at the
+    best level with which the whole fetch is likely to end within so many seconds. None: only at the level
+    asked for. For tiers that their own server bounds."""
 
 
 class PackSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -19,6 +19,7 @@ from cache.economy import Decision, Economy, Segment
 from cache.fetch import Fetcher
 from cache.index import Entry
 from cache.keys import EXACT, ChunkKey, Namespace, namespace_of
+from cache.ladder import Ladder, Streamer, beside, ladder_of
 from cache.lane import Lane, MakeLane
 from cache.layout import KVLayout
 from cache.lease import BorrowState, Lease, Reservation
@@ -91,6 +92,7 @@ class Store:
         self._clock = clock
         self._wall = wall
         self._namespaces: dict[bytes, OpenNamespace] = {}
+        self._ladders: dict[bytes, Ladder] = {}
         self._borrows: dict[int, Lease | Reservation] = {}
         self._due: list[tuple[float, int]] = []
         self._numbers = count()
@@ -129,6 +131,10 @@ class Store:
         if codec is not None and not codec.lossless and namespace.kind == EXACT:
             raise ValueError(f"codec {codec.name} is lossy: its chunks need a namespace of another kind")
         digest = namespace.digest()
+        if codec is not None and any(link.streamer is not None for link in self._links.values()):
+            ladder = ladder_of(namespace)
+            if ladder is not None:
+                self._ladders[digest] = ladder
         self._namespaces[digest] = OpenNamespace(namespace.tenant, namespace.kind == EXACT, codec)
         return digest
 
@@ -322,7 +328,8 @@ class Store:
                 ]
             for name, link in self._links.items():
                 if keys is None:
-                    link.writes.submit(partial(self._saver.purge, link, namespace))
+                    for digest in self._digests(namespace):
+                        link.writes.submit(partial(self._saver.purge, link, digest))
                 else:
                     self._saver.remove(link, [entry.key for entry in entries if name in entry.places])
             for entry in entries:
@@ -457,7 +464,24 @@ class Store:
                 f"tier {plan.tier.name}: codec {codec.name} is lossy, and exact lookups take no lossy KV;"
                 " give it to a namespace of another kind instead"
             )
-        return Link(plan.tier, plan.link, codec, self.economy, self._clock, plan.policy, make_lane)
+        link = Link(plan.tier, plan.link, codec, self.economy, self._clock, plan.policy, make_lane)
+        if plan.link.stream_seconds is not None:
+            if plan.tier.capacity is not None:
+                raise ValueError(
+                    f"tier {plan.tier.name}: stream_seconds is for tiers that their own server bounds; the"
+                    " copies at other levels would not be counted here"
+                )
+            elements = self.settings.chunk_blocks * self.layout.layers * self.layout.page_elements
+            link.streamer = Streamer(self._ladders, plan.link.stream_seconds, elements)
+            link.beside = beside(self._ladders)
+        return link
+
+    def _digests(self, namespace: bytes | None) -> list[bytes | None]:
+        """A namespace, and where its better copies lie."""
+        ladder = self._ladders.get(namespace) if namespace is not None else None
+        if ladder is None:
+            return [namespace]
+        return [ladder.digest(level) for level in range(len(ladder.rungs))]
 
     def _codec_for(self, link: Link, key: ChunkKey) -> Codec:
         known = self._namespaces.get(namespace_of(key))
