@@ -10,7 +10,9 @@ The names are private, hence the exact pin of aiortc, and the check before anyth
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 RTO_INITIAL = 1.0
@@ -23,6 +25,7 @@ _METHODS = {
     "_t3_expired": ["self"],
     "_t3_start": ["self"],
     "_transmit": ["self"],
+    "_data_channel_flush": ["self"],
 }
 _ATTRIBUTES = ("_cwnd", "_rto", "_srtt", "_rttvar", "_outbound_queue")
 
@@ -59,3 +62,15 @@ def repair(association: Any, packet_bytes: int) -> None:
     association._rto = RTO_INITIAL
     association._cwnd = max(association._cwnd, window)
     association._update_rto, association._t3_expired = update, expired
+    association._transmit = _unless_lost(association._transmit)
+    association._data_channel_flush = _unless_lost(association._data_channel_flush)
+
+
+def _unless_lost(send: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    """These run as tasks that nobody awaits: on a connection that is gone each would leave a traceback."""
+
+    async def quiet() -> None:
+        with contextlib.suppress(ConnectionError):
+            await send()
+
+    return quiet

@@ -25,7 +25,11 @@ class Association:
 
     def _t3_start(self) -> None: ...
 
-    async def _transmit(self) -> None: ...
+    async def _transmit(self) -> None:
+        raise ConnectionError("gone")
+
+    async def _data_channel_flush(self) -> None:
+        raise ConnectionError("gone")
 
 
 def test_the_timer_follows_the_round_trip_and_the_window_stays() -> None:
@@ -42,6 +46,15 @@ def test_the_timer_follows_the_round_trip_and_the_window_stays() -> None:
     association._cwnd = 50_000
     association._t3_expired()
     assert association._cwnd == 12_000
+
+
+async def test_a_lost_connection_leaves_no_traceback() -> None:
+    association = Association()
+    with pytest.raises(ConnectionError):
+        await association._transmit()
+    repair(association, 1200)
+    await association._transmit()
+    await association._data_channel_flush()
 
 
 def test_a_version_that_it_does_not_fit_is_told_by_name() -> None:
