@@ -68,7 +68,7 @@ test("an answer begins over server-sent events and moves to the data channel", (
     await closed;
     await screenshot(page, "eloquent-streaming");
     await untilStatus(answer, "complete", PATIENT);
-    assert.match(await carriers(answer), /Eloquent$/);
+    assert.match(await carriers(answer), /Eloquent/);
     await assertWhole(page, answer, stream);
     await page.getByRole("button", { name: "Connection: Eloquent" }).click();
     await page.getByText(/The data channel is open, \d+ ms away/).waitFor();

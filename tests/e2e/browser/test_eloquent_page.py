@@ -66,7 +66,7 @@ def gateway_in_namespace(
     state = tmp_path_factory.mktemp("eloquent")
     command = ["ip", "netns", "exec", namespace, sys.executable, "-m", "gateway", "serve", "--engine", "fake"]
     command += ["--port", "0", "--state-dir", str(state)]
-    command += ["--", f"--answer-tokens={ANSWER_TOKENS}", "--itl=0.03"]
+    command += ["--", f"--answer-tokens={ANSWER_TOKENS}", "--itl=0.04"]
     log = state / "serve.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
