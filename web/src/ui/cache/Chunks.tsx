@@ -3,6 +3,8 @@ import { bytes, tierTitle } from "./tiers";
 
 const SHOWN = 15;
 const KEY_DIGITS = 16;
+/** A key begins with its namespace, which most chunks have in common. */
+const NAMESPACE_DIGITS = 32;
 
 /** The largest entries. */
 export function Chunks({ chunks }: { readonly chunks: readonly CacheChunk[] }) {
@@ -27,7 +29,7 @@ export function Chunks({ chunks }: { readonly chunks: readonly CacheChunk[] }) {
             {chunks.slice(0, SHOWN).map(({ worker, key, tiers, bytes: size, tenant, position, pinned }) => (
               <tr key={`${worker} ${key}`}>
                 <th scope="row">
-                  <code title={key}>{key.slice(0, KEY_DIGITS)}</code>
+                  <code title={key}>{key.slice(NAMESPACE_DIGITS).slice(0, KEY_DIGITS)}</code>
                   {pinned && <small>pinned</small>}
                 </th>
                 <td>{worker}</td>
