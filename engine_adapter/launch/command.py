@@ -138,6 +138,8 @@ def _vllm_command(
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "300",
         "TOKENIZERS_PARALLELISM": "false",
+        # KV codecs multiply small matrices: threads of its own for each cost more than they bring.
+        "OPENBLAS_NUM_THREADS": "1",
         **environment,
     }
     if model.local:
