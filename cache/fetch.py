@@ -29,13 +29,15 @@ class Load:
 
     __slots__ = ("began", "deadline", "entry", "following", "promote", "ref", "tried")
 
-    def __init__(self, entry: Entry, ref: SlotRef, began: float, deadline: float, promote: bool) -> None:
+    def __init__(
+        self, entry: Entry, ref: SlotRef, *, began: float, following: int, deadline: float, promote: bool
+    ) -> None:
         self.entry = entry
         self.ref = ref
         self.began = began
         """When its fetch did."""
-        self.following = 0
-        """Chunks known to come after this one's batch."""
+        self.following = following
+        """Chunks that the fetch may bring after this one: as many as are wanted, found yet or not."""
         self.deadline = deadline
         self.promote = promote
         """Whether faster tiers get a copy."""
@@ -130,14 +132,14 @@ class Fetcher:
         while number < fetch.limit:
             key = lease.keys[number]
             entry = ledger.entries.get(key)
-            if entry is None or not self._secure(fetch, entry, batches):
+            if entry is None or not self._secure(fetch, entry, number, batches):
                 break
             number += 1
         lease.known = max(lease.known, number)
         for name, loads in batches.items():
             self._submit(self._links[name], loads)
 
-    def _secure(self, fetch: Fetch, entry: Entry, batches: dict[str, list[Load]]) -> bool:
+    def _secure(self, fetch: Fetch, entry: Entry, number: int, batches: dict[str, list[Load]]) -> bool:
         """See that the chunk is in the arena or on its way; False if it will not come."""
         if entry.key in fetch.watched:
             return True
@@ -155,9 +157,15 @@ class Fetcher:
             if link is None or ref is None:
                 return False
             entry.fetching = True
-            batches.setdefault(link.name, []).append(
-                Load(entry, ref, fetch.began, fetch.deadline, fetch.promote)
+            load = Load(
+                entry,
+                ref,
+                began=fetch.began,
+                following=fetch.limit - number - 1,
+                deadline=fetch.deadline,
+                promote=fetch.promote,
             )
+            batches.setdefault(link.name, []).append(load)
         elif not entry.fetching:  # being computed by a request that runs now: that may take long
             return False
         fetch.watched.add(entry.key)
@@ -175,8 +183,6 @@ class Fetcher:
         size = link.settings.batch
         for first in range(0, len(loads), size):
             batch = loads[first : first + size]
-            for load in batch:
-                load.following = len(loads) - first - len(batch)
             if not link.reads.submit(partial(self._run, link, batch)):
                 for load in batch:
                     self._failed(load, link, Fault.TIMEOUT)
@@ -298,19 +304,19 @@ class Fetcher:
         if streamer is None or ladder is None:
             return link.load(keys, landing), True
         start = self._clock()
-        ahead = Ahead(live[0].began, len(keys), live[0].following)
+        ahead = Ahead(live[0].began, len(keys), live[-1].following)
         level = streamer.choose(ladder, ahead, start)
         faults = link.load([ladder.key(key, level) for key in keys], landing)
         if level != ladder.own and Fault.ABSENT in faults:
             # Not all of it was saved at that level, or some of it is gone by now.
             level, start = ladder.own, self._clock()
             faults = link.load(keys, landing)
-        arrived = (
+        arrived = [
             header.frame_bytes
             for header, fault in zip(landing.headers, faults, strict=True)
             if header is not None and fault is None
-        )
-        streamer.observe(sum(arrived), self._clock() - start)
+        ]
+        streamer.observe(ladder.rungs[level], arrived, self._clock() - start)
         return faults, level == ladder.own
 
     def _ask(self, link: Link, fetch: Fetch, start: int) -> None:

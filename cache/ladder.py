@@ -9,7 +9,7 @@ and their frames name the chunk that they stand for.
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -113,6 +113,8 @@ class Streamer:
         self._ladders = ladders
         self._slo = slo
         self._chunk_elements = chunk_elements
+        self.chunks: Counter[str] = Counter()
+        """Read so far, by level."""
         self._transfers: deque[Transfer] = deque(maxlen=_REMEMBERED)
 
     def ladder(self, keys: Sequence[ChunkKey]) -> Ladder | None:
@@ -136,10 +138,11 @@ class Streamer:
         progress = Progress(now - ahead.began, 0, tuple(self._transfers))
         return policy.choose(context, progress, self._slo)
 
-    def observe(self, nbytes: int, seconds: float) -> None:
-        """A batch has come, decoding included: that is what the next one will take too."""
-        if nbytes:
-            self._transfers.append(Transfer(nbytes, seconds))
+    def observe(self, rung: Rung, sizes: Sequence[int], seconds: float) -> None:
+        """Frames of these sizes have come, decoding included: that is what the next ones will take too."""
+        if sizes:
+            self.chunks[rung.name] += len(sizes)
+            self._transfers.append(Transfer(sum(sizes), seconds))
 
 
 def beside(ladders: Mapping[bytes, Ladder]) -> Callable[[Iterable[ChunkKey]], list[ChunkKey]]:

@@ -361,6 +361,14 @@ class Store:
         """End the owner's pins; returns how many chunks nobody pins any more."""
         return sum(self._ledger.unpin(key, owner) for key in keys)
 
+    def streamed_levels(self) -> dict[str, dict[str, int]]:
+        """Chunks read at each level, by the tiers that choose among levels."""
+        return {
+            name: dict(link.streamer.chunks)
+            for name, link in self._links.items()
+            if link.streamer is not None
+        }
+
     def take_events(self) -> list[Event]:
         """Chunks stored in and removed from tiers since the last call, in order."""
         return list(self._ledger.take_events())

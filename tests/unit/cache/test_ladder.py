@@ -124,6 +124,7 @@ def test_with_time_left_the_better_level_comes(rungs: tuple[Rung, ...]) -> None:
     # The first batch measures the link at the level that was asked for.
     assert case.levels_asked()[:2] == [False, False]
     assert all(case.levels_asked()[2:])
+    assert case.reader.store.streamed_levels() == {"valkey": {"small": 2, "high": 4}}
 
 
 def test_without_it_the_level_that_was_asked_for(rungs: tuple[Rung, ...]) -> None:
@@ -220,7 +221,8 @@ def test_the_time_used_up_makes_the_choice_smaller(rungs: tuple[Rung, ...]) -> N
     streamer = Streamer({}, 10.0, 800)
     ladder = Ladder(b"n" * 16, rungs)
     assert streamer.choose(ladder, Ahead(0.0, 4, 4), 0.0) == 1
-    streamer.observe(1000, 1.0)
+    streamer.observe(rungs[1], [500, 500], 1.0)
+    assert streamer.chunks == {"small": 2}
     # 8 chunks of 900 bytes take 7.2 s, with caution 10.8 s; of 300 bytes 3.6 s.
     assert streamer.choose(ladder, Ahead(0.0, 4, 4), 0.0) == 1
     assert streamer.choose(ladder, Ahead(0.0, 4, 2), 0.0) == 1
