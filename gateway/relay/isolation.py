@@ -43,7 +43,7 @@ def salt_for(
     if own:
         if not tenant and quality == EXACT and not own.startswith(MARK):
             return None
-        tenant = f"{tenant}/salt:{own}"
+        tenant = f"{tenant}+salt:{own}"
     salt = CacheSalt(tenant, quality).encode()
     return None if salt is None else msgspec.json.encode(salt)
 

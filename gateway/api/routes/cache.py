@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import orjson
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from cache.control import CommandError, read_command
+from engine_adapter.cache_salt import known_as
 from gateway.api.context import GatewayContext
 from gateway.api.kv_layer import Answer, KvLayer
 from gateway.errors import InvalidRequest, TooLarge
@@ -52,7 +54,7 @@ def routes(context: GatewayContext) -> APIRouter:
         tenant: str | None = None,
     ) -> dict[str, Any]:
         """Those in memory first."""
-        query = f"?limit={limit}" + (f"&tenant={tenant}" if tenant is not None else "")
+        query = f"?limit={limit}" + (f"&tenant={quote(known_as(tenant))}" if tenant is not None else "")
         return {"workers": await layer.ask_all(f"/chunks{query}", worker)}
 
     @router.get("/health", summary="Which tiers answer")
@@ -67,6 +69,8 @@ def routes(context: GatewayContext) -> APIRouter:
         worker = order.worker
         fields = dict(order.model_extra or {})
         fields["select"] = select = dict(order.select or {})
+        if isinstance(tenant := select.get("tenant"), str):
+            select["tenant"] = known_as(tenant)
         text = {"prompt": order.prompt} if order.prompt is not None else {"messages": order.messages}
         if order.prompt is not None or order.messages is not None:
             workers = layer.workers(worker)

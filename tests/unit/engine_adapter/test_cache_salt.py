@@ -6,13 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine_adapter.cache_salt import CacheSalt
+from engine_adapter.cache_salt import CacheSalt, known_as
 
 
-@given(st.text(max_size=20), st.text(min_size=1, max_size=20))
+@given(st.text(max_size=100), st.text(min_size=1, max_size=20))
 def test_tenant_and_quality_come_back(tenant: str, quality: str) -> None:
-    salt = CacheSalt(tenant, quality)
-    assert CacheSalt.parse(salt.encode()) == salt
+    found = CacheSalt.parse(CacheSalt(tenant, quality).encode())
+    assert found == CacheSalt(known_as(tenant), quality)
+
+
+@given(st.text(alphabet="ab:/@", max_size=80), st.text(alphabet="ab:/@", max_size=80))
+def test_different_tenants_have_different_names(one: str, other: str) -> None:
+    assert (known_as(one) == known_as(other)) == (one == other)
 
 
 def test_nothing_to_say_is_no_salt() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from engine_adapter.cache_salt import CacheSalt
+from engine_adapter.cache_salt import CacheSalt, known_as
 from gateway.access.keys import Key
 from gateway.errors import InvalidRequest
 from gateway.relay.call import Admitter
@@ -80,3 +80,13 @@ def test_routing_takes_the_salt_for_a_part_of_the_prompt() -> None:
         for key in (POOL, ACME, Key("id", "n", "00" * 32, tenant="other"))
     }
     assert len(heads) == 3
+
+
+@pytest.mark.parametrize("tenant", ["a" * 300, "b/c", "d@e", "f\\g", "h\0i", "plain", "ümlaut: one"])
+def test_salts_are_such_as_the_engine_takes(tenant: str) -> None:
+    key = Key("id", "n", "00" * 32, tenant=tenant)
+    text = sent({"cache_salt": "s" * 128}, key)["cache_salt"]
+    assert len(text) <= 128
+    assert not set("@/\\\0") & set(text)
+    assert CacheSalt.parse(text).tenant != salt({}, key).tenant
+    assert salt({}, key) == CacheSalt(known_as(tenant))
