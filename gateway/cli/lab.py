@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +14,8 @@ from gateway.cli.flags import fail
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Repeat the project's experiments.")
 
+SEEDS = 200
+REAL_SEEDS = 4
 DEFAULT_SCHEMES = "oracle,sse,retransmit,dup2,fec,eloquent"
 
 
@@ -30,8 +34,13 @@ def stream(
     ] = None,
     schemes: Annotated[str, typer.Option(help="Some of those that --list shows.")] = DEFAULT_SCHEMES,
     seeds: Annotated[
-        int, typer.Option(min=2, help="Answers per link and scheme; the same for every scheme.")
-    ] = 200,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Answers per link and scheme; the same for every scheme.",
+            show_default=f"{SEEDS}, with --real {REAL_SEEDS}",
+        ),
+    ] = None,
     sweep: Annotated[
         str | None,
         typer.Option(metavar="NAME=A,B,...", help="Vary one property of one link, e.g. rtt=20,100,400."),
@@ -41,6 +50,14 @@ def stream(
     ] = None,
     table: Annotated[Path | None, typer.Option(help="Write the tables here, as Markdown.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write a chart here (SVG, PNG, PDF).")] = None,
+    real: Annotated[
+        bool,
+        typer.Option(
+            "--real",
+            help="Real packets instead: this gateway, a lossy link between network namespaces, Chromium. "
+            "SSE against Eloquent; --link then picks by a part of the name. From a clone, as root.",
+        ),
+    ] = False,
     show: Annotated[bool, typer.Option("--list", help="Show links and schemes, and do nothing.")] = False,
 ) -> None:
     """Compare ways to send tokens over a bad network, in virtual time.
@@ -53,6 +70,8 @@ def stream(
         sluice lab stream --link rtt=60,loss=10%,burst=150,tokens=30 --schemes sse,eloquent
         sluice lab stream --link "short outages" --sweep rtt=20,50,100,200,400
     """
+    if real:
+        raise typer.Exit(_run_real(seeds or REAL_SEEDS, link or [""], table, json_file))
     from gateway.lab import stream as lab
     from gateway.lab import tables
     from gateway.lab.links import PUBLISHED, parse_links
@@ -71,7 +90,10 @@ def stream(
         if plot is not None:
             _need_matplotlib()
         cells = lab.compare(
-            links, schemes.split(","), seeds, lambda cell: typer.echo(tables.line(lab.outline(cell)))
+            links,
+            schemes.split(","),
+            max(2, seeds or SEEDS),
+            lambda cell: typer.echo(tables.line(lab.outline(cell))),
         )
     except ValueError as error:
         fail(str(error))
@@ -90,6 +112,20 @@ def stream(
             plots.lines(summary, parameter, plot)
         else:
             plots.bars(summary, plot)
+
+
+def _run_real(seeds: int, links: list[str], table: Path | None, json_file: Path | None) -> int:
+    """Run the measurement that lives beside the load tests; its exit status."""
+    clone = Path(__file__).resolve().parents[2]
+    if not (clone / "loadtests" / "stream").is_dir():
+        fail("--real needs a clone of the repository: it drives the page's own client in a browser")
+    status = 0
+    for link in links:
+        command = [sys.executable, "-m", "loadtests.stream", "--seeds", str(seeds), "--only", link]
+        command += ["--table", str(table.resolve())] if table else []
+        command += ["--json", str(json_file.resolve())] if json_file else []
+        status = status or subprocess.run(command, cwd=clone, check=False).returncode
+    return status
 
 
 def _need_matplotlib() -> None:

@@ -102,3 +102,19 @@ def test_charts_are_drawn(tmp_path: Path) -> None:
         found = CliRunner().invoke(app, ["stream", *link, *arguments, "--plot", str(tmp_path / name)])
         assert found.exit_code == 0, found.output
         assert (tmp_path / name).read_text().count("eloquent") >= 1
+
+
+def test_the_real_run_is_given_what_was_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    commands: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.setattr("gateway.cli.lab.subprocess.run", run)
+    table = str(tmp_path / "real.md")
+    asked = ["stream", "--real", "--link", "short", "--seeds", "1", "--table", table]
+    assert CliRunner().invoke(app, asked).exit_code == 3
+    assert commands[0][1:] == ["-m", "loadtests.stream", "--seeds", "1", "--only", "short", "--table", table]
+    assert CliRunner().invoke(app, ["stream", "--real"]).exit_code == 3
+    assert commands[1][4:6] == ["4", "--only"]
