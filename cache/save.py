@@ -11,6 +11,7 @@ import numpy as np
 import xxhash
 
 from cache.codecs.codec import Codec
+from cache.counters import MEMORY
 from cache.frame import Header, encode_head
 from cache.index import Entry, Place
 from cache.keys import ChunkKey, namespace_of
@@ -234,7 +235,8 @@ class Saver:
         frames: list[Frame] = []
         for save in saves:
             ladder = streamer.ladder([save.entry.key])
-            if ladder is None:
+            # What came from a tier has lost something already: a finer level would only look better.
+            if ladder is None or save.entry.origin != MEMORY:
                 continue
             for level, rung in enumerate(ladder.rungs[: ladder.own]):
                 frame = self._frame(link, replace(save, codec=rung.codec))

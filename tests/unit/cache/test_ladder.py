@@ -142,6 +142,22 @@ def test_a_missing_better_copy_falls_back(rungs: tuple[Rung, ...]) -> None:
     assert any(case.levels_asked())
 
 
+def test_what_was_decoded_is_not_stored_as_something_better(rungs: tuple[Rung, ...]) -> None:
+    case = Case(rungs)
+    archive = SlowServer()
+    archive.name = "s3"
+    case.reader = Bench(
+        tiers=[plan(case.server, **case.link), plan(archive, write="back", fill_on_hit=False, **case.link)]
+    )
+    namespace = Namespace("m", "w", "r", "bfloat16", {}, LAYOUT.fingerprint(), kind="small")
+    case.reader.store.open_namespace(namespace, rungs[-1].codec)
+    assert case.fetch() == 6
+    case.reader.store.reserve(case.reader.keys(8, start=1000))
+    case.reader.jobs.run()
+    assert archive.codecs
+    assert set(archive.codecs) <= set(case.keys)
+
+
 def test_exact_chunks_have_one_level_whatever_the_setting(rungs: tuple[Rung, ...]) -> None:
     server = SlowServer()
     bench = Bench(tiers=[plan(server, stream_seconds=1.0)])
