@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
+import structlog
+
 from gateway.relay.log_wish import Mode
 from gateway.transport.token_log import TokenLog
 
 if TYPE_CHECKING:
     from gateway.transport.tap import LoggedExchange
+
+log = structlog.get_logger(__name__)
 
 Status = Literal["running", "completed", "failed", "cancelled"]
 Listener = Callable[[], None]
@@ -60,4 +64,9 @@ class Stream:
 
     def notify(self) -> None:
         for listener in list(self.listeners):
-            listener()
+            try:
+                listener()
+            except Exception:
+                # One reader's fault must not end the answer for all others, and for the engine.
+                log.exception("a reader of a stream broke", stream=self.id)
+                self.listeners.pop(listener, None)
