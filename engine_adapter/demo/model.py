@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine_adapter.demo.attention import causal_attention
+
 LayerCache = tuple[Tensor, Tensor]
 """Keys and values of one layer, both `[batch, kv_heads, tokens, head_dim]`, keys already rotated."""
 
@@ -116,8 +118,12 @@ class Layer(nn.Module):  # type: ignore[misc]
         shared = (k, v)
         if kv_heads != heads:
             k, v = (t.repeat_interleave(heads // kv_heads, dim=1) for t in shared)
-        causal = past is None and mask is None
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+        if past is not None or mask is not None:
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        elif self.training:
+            mixed = causal_attention(q, k, v)
+        else:
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.o(mixed.transpose(1, 2).reshape(batch, tokens, heads * dim))
         gate, up = self.gate_up(self.mlp_norm(x)).chunk(2, dim=-1)
         return x + self.down(F.silu(gate) * up), shared
