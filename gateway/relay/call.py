@@ -14,10 +14,10 @@ import msgspec
 from engine_adapter.cache_salt import EXACT
 from gateway.access.keys import Key
 from gateway.errors import AuthenticationFailed, InvalidRequest, PermissionDenied
-from gateway.relay import log_wish
+from gateway.relay import extras
+from gateway.relay.extras import LogOptions
 from gateway.relay.fields import Headers
 from gateway.relay.isolation import salt_for
-from gateway.relay.log_wish import LogWish
 from gateway.relay.request import parse, with_model, with_priority, with_salt, without_extras
 from gateway.relay.settings import RelaySettings, Timeouts
 from gateway.routing.assignment import RouteRequest
@@ -35,7 +35,7 @@ _WISH_HEADERS = frozenset(
         b"x-sluice-session",
         b"x-sluice-policy",
         b"x-sluice-priority",
-        log_wish.HEADER,
+        extras.STREAM_HEADER,
         b"traceparent",
     )
 )
@@ -73,7 +73,7 @@ class Call(msgspec.Struct):
     """W3C trace context as the client sent it."""
     sent_traceparent: str | None = None
     """As the last worker got it, where requests are traced."""
-    log: LogWish | None = None
+    log: LogOptions | None = None
     """Keep the answer's events, where it is a stream."""
 
 
@@ -131,12 +131,12 @@ class Admitter:
         if (served := settings.aliases.get(model)) is not None:
             model = served
             body = with_model(body, served)
-        wish: LogWish | None = None
+        log: LogOptions | None = None
         quality: str = EXACT
         if request.extras is not None:
             body = without_extras(body)
-            extras = log_wish.from_body(request.extras)
-            wish, quality = extras.log, extras.kv_quality
+            asked = extras.from_body(request.extras)
+            log, quality = asked.log, asked.kv_quality
         counts_only = url.startswith(b"/v1/messages/count_tokens")
         salt = salt_for(key, family, quality, request.salt, counts_only=counts_only)
         if salt is not None:
@@ -167,7 +167,7 @@ class Admitter:
             key.tenant if key is not None else "",
             answer_headers,
             wishes.traceparent,
-            log=(wishes.log or wish) if request.stream else None,
+            log=(wishes.log or log) if request.stream else None,
         )
 
 
@@ -179,7 +179,7 @@ class _Wishes(msgspec.Struct, gc=False):
     session: str | None = None
     policy: str | None = None
     traceparent: str | None = None
-    log: LogWish | None = None
+    log: LogOptions | None = None
 
     def read(self, fields: Mapping[bytes, bytes]) -> None:
         for name in sorted(_WISH_HEADERS & fields.keys()):  # our own session header wins over the common one
@@ -188,8 +188,8 @@ class _Wishes(msgspec.Struct, gc=False):
                 self.timeouts = replace(self.timeouts, **{_TIMEOUT_HEADERS[name]: _seconds(name, value)})
             elif name == b"x-sluice-priority":
                 self.priority = _integer(name, value)
-            elif name == log_wish.HEADER:
-                self.log = log_wish.from_header(value)
+            elif name == extras.STREAM_HEADER:
+                self.log = extras.from_header(value)
             else:
                 text = value.decode("latin-1")
                 if name == b"x-sluice-policy":

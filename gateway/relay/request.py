@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.errors import InvalidRequest
-from gateway.relay.log_wish import BODY_KEY
+from gateway.relay.extras import BODY_KEY
 from gateway.routing.assignment import RouteRequest
 
 FAMILIES: dict[bytes, str] = {
@@ -70,7 +70,7 @@ class InferenceRequest(msgspec.Struct, gc=False):
     """Larger is more urgent."""
     max_tokens: int | None
     extras: msgspec.Raw | None = None
-    """What the body says to the gateway itself, see `log_wish`; raw JSON."""
+    """What the body says to the gateway itself, see `extras`; raw JSON."""
     salt: bytes = b""
     """The client's own `cache_salt`, raw JSON."""
 

@@ -16,7 +16,7 @@ import structlog
 
 from gateway.access.keys import Key
 from gateway.errors import GatewayError, InvalidRequest, RateLimited
-from gateway.relay.log_wish import LogWish
+from gateway.relay.extras import LogOptions
 from gateway.relay.relay import Relay
 from gateway.relay.request import FAMILIES
 from gateway.transport.eloquent import PacketError
@@ -265,7 +265,7 @@ class Call:
         call = admitter.admit(
             key, relay.new_request_id(), path, family, headers, fields, msgspec.json.encode(body), b""
         )
-        call.log = call.log or LogWish("resumable")
+        call.log = call.log or LogOptions("resumable")
         exchange = self._library.streams.open(None, call, key)
         exchange.tap.peer = self.peer
         stream = exchange.tap.stream

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import structlog
 
-from gateway.relay.log_wish import Mode
+from gateway.relay.extras import Mode
 from gateway.transport.token_log import TokenLog
 
 if TYPE_CHECKING:

@@ -8,14 +8,14 @@ import msgspec
 
 from gateway.errors import InvalidRequest
 
-HEADER = b"x-sluice-stream"
+STREAM_HEADER = b"x-sluice-stream"
 BODY_KEY = "sluice"
 
 Mode = Literal["resumable", "detached"]
 Quality = Literal["exact", "high", "balanced", "small"]
 
 
-class LogWish(msgspec.Struct, frozen=True, gc=False):
+class LogOptions(msgspec.Struct, frozen=True, gc=False):
     """Keep the answer's events; `docs/streams.md` says what the modes mean."""
 
     mode: Mode
@@ -32,21 +32,21 @@ class Extras(msgspec.Struct, forbid_unknown_fields=True):
     """Of the KV that the answer may rest on, see `docs/kv-layer.md`."""
 
     @property
-    def log(self) -> LogWish | None:
+    def log(self) -> LogOptions | None:
         """None: keep nothing."""
-        return None if self.stream is None else LogWish(self.stream, self.ids)
+        return None if self.stream is None else LogOptions(self.stream, self.ids)
 
 
 _decoder = msgspec.json.Decoder(Extras | None)
 
 
-def from_header(value: bytes) -> LogWish:
-    """The wish in `resumable`, `detached`, `resumable; ids`. Raises InvalidRequest."""
+def from_header(value: bytes) -> LogOptions:
+    """The options in `resumable`, `detached`, `resumable; ids`. Raises InvalidRequest."""
     mode, _, option = (part.strip() for part in value.decode("latin-1").lower().partition(";"))
     if mode == "resumable" and option in ("", "ids"):
-        return LogWish("resumable", option == "ids")
+        return LogOptions("resumable", option == "ids")
     if mode == "detached" and option in ("", "ids"):
-        return LogWish("detached", option == "ids")
+        return LogOptions("detached", option == "ids")
     raise InvalidRequest(
         "The header x-sluice-stream must be `resumable` or `detached`, and may add `; ids`, "
         f"not {value[:40].decode('latin-1')!r}.",

@@ -4,22 +4,22 @@ import msgspec
 import pytest
 
 from gateway.errors import InvalidRequest
-from gateway.relay.log_wish import LogWish, from_body, from_header
+from gateway.relay.extras import LogOptions, from_body, from_header
 from gateway.relay.request import parse, without_extras
 from gateway.relay.sse import split_events
 
 
 @pytest.mark.parametrize(
-    ("value", "wish"),
+    ("value", "options"),
     [
-        (b"resumable", LogWish("resumable")),
-        (b" Detached ", LogWish("detached")),
-        (b"resumable;ids", LogWish("resumable", ids=True)),
-        (b"detached ; IDS", LogWish("detached", ids=True)),
+        (b"resumable", LogOptions("resumable")),
+        (b" Detached ", LogOptions("detached")),
+        (b"resumable;ids", LogOptions("resumable", ids=True)),
+        (b"detached ; IDS", LogOptions("detached", ids=True)),
     ],
 )
-def test_headers(value: bytes, wish: LogWish) -> None:
-    assert from_header(value) == wish
+def test_headers(value: bytes, options: LogOptions) -> None:
+    assert from_header(value) == options
 
 
 @pytest.mark.parametrize("value", [b"", b"yes", b"resumable; ids; ids", b"\xff" * 100])
@@ -29,17 +29,17 @@ def test_headers_that_are_none(value: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "wish"),
+    ("raw", "options"),
     [
         (b"null", None),
         (b"{}", None),
         (b'{"stream":null}', None),
-        (b'{"stream":"detached"}', LogWish("detached")),
-        (b'{"ids":true,"stream":"resumable"}', LogWish("resumable", ids=True)),
+        (b'{"stream":"detached"}', LogOptions("detached")),
+        (b'{"ids":true,"stream":"resumable"}', LogOptions("resumable", ids=True)),
     ],
 )
-def test_bodies(raw: bytes, wish: LogWish | None) -> None:
-    assert from_body(msgspec.Raw(raw)).log == wish
+def test_bodies(raw: bytes, options: LogOptions | None) -> None:
+    assert from_body(msgspec.Raw(raw)).log == options
 
 
 def test_the_rest_of_the_body_keeps_its_bytes() -> None:
