@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from enum import StrEnum
@@ -36,6 +37,8 @@ class Mischief(StrEnum):
     GONE = "gone"
     RAISES = "raises"
     """An exception, which no tier should let out."""
+    SLOW = "slow"
+    """All is well, after `FaultyTier.slow_seconds`."""
     HANGS = "hangs"
     """Nothing, until `FaultyTier.resume`."""
 
@@ -47,8 +50,9 @@ _ANSWERS = {Mischief.FULL: Fault.FULL, Mischief.TIMEOUT: Fault.TIMEOUT, Mischief
 class FaultyTier:
     """Passes everything on to `inner` except what `script` says of it."""
 
-    def __init__(self, inner: Tier, script: Script) -> None:
+    def __init__(self, inner: Tier, script: Script, slow_seconds: float = 0.05) -> None:
         self._inner = inner
+        self.slow_seconds = slow_seconds
         self._running = threading.Event()
         self._running.set()
         self.script = script
@@ -126,6 +130,8 @@ class FaultyTier:
         if mischief is Mischief.HANGS:
             self._running.clear()
             self._running.wait()
+        if mischief is Mischief.SLOW:
+            time.sleep(self.slow_seconds)
         return _ANSWERS.get(mischief) if mischief is not None else None
 
 

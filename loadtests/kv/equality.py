@@ -37,6 +37,19 @@ class Outcome:
     preemptions: int = 0
     resets: int = 0
     steps: int = 0
+    longest_seconds: float = 0.0
+    """That a request took, from its adding to its end."""
+
+    def include(self, other: Outcome) -> None:
+        """Add what another run came to."""
+        self.compared += other.compared
+        self.differing += other.differing
+        self.sources.update(other.sources)
+        self.aborted += other.aborted
+        self.preemptions += other.preemptions
+        self.resets += other.resets
+        self.steps += other.steps
+        self.longest_seconds = max(self.longest_seconds, other.longest_seconds)
 
 
 def workload(count: int, seed: int, longest: int = 3000, answer_tokens: int = 16) -> Workload:
@@ -78,21 +91,26 @@ def stress(
     seed: int,
     abort_share: float = 0.1,
     reset_share: float = 0.02,
+    salts: Sequence[str | None] = (None,),
 ) -> Outcome:
-    """Answer every prompt `rounds` times in random order, `at_once` at a time, and compare."""
+    """Answer every prompt `rounds` times in random order, `at_once` at a time, each under one of the cache
+    salts, and compare."""
     source = random.Random(seed)
     order = [name for _ in range(rounds) for name in source.sample(sorted(work.prompts), len(work.prompts))]
     outcome = Outcome()
     numbers = itertools.count()
     running: dict[str, str] = {}
     doomed: dict[str, int] = {}
+    began: dict[str, float] = {}
     preempted: Counter[str] = Counter()
     while order or running:
         while order and len(running) < at_once:
             name = order.pop()
             request_id = f"{name}-{next(numbers)}"
-            engine.add(request_id, work.prompts[name], work.answer_tokens)
+            salt = source.choice(salts)
+            engine.add(request_id, work.prompts[name], work.answer_tokens, cache_salt=salt)
             running[request_id] = name
+            began[request_id] = time.perf_counter()
             if source.random() < abort_share:
                 doomed[request_id] = outcome.steps + source.randrange(0, 12)
         for request_id in [r for r, step in doomed.items() if step <= outcome.steps and r in running]:
@@ -103,7 +121,9 @@ def stress(
         if source.random() < reset_share:
             outcome.resets += engine.reset_prefix_cache(running=source.random() < 0.5)
         for answer in engine.step():
-            _compare(answer, running, expected, outcome)
+            if (ended := _compare(answer, running, expected, outcome)) is not None:
+                seconds = time.perf_counter() - began[ended]
+                outcome.longest_seconds = max(outcome.longest_seconds, seconds)
         outcome.steps += 1
         for request_id, request in engine.scheduler.requests.items():
             preempted[request_id] = max(preempted[request_id], request.num_preemptions)
@@ -113,15 +133,17 @@ def stress(
 
 def _compare(
     answer: Answer, running: dict[str, str], expected: dict[str, tuple[int, ...]], outcome: Outcome
-) -> None:
+) -> str | None:
+    """Note an answer; returns our name of its request, None if it was aborted."""
     request_id = next((known for known in running if _same_request(answer.id, known)), None)
     if request_id is None:
-        return
+        return None
     name = running.pop(request_id)
     outcome.compared += 1
     outcome.sources.update(answer.sources)
     if answer.tokens != expected[name]:
         outcome.differing.append(request_id)
+    return request_id
 
 
 def _same_request(told: str, given: str) -> bool:
