@@ -93,7 +93,8 @@ def _test(podman: PrivatePodman, options: argparse.Namespace) -> int:
         stack.compose("up", "--detach", "--no-build", *services)
         _say(f"docker-compose up: {time.monotonic() - started:.1f} s")
         print(stack.compose("ps"))
-        for check in checks.ALL:
+        chosen = [c for c in checks.ALL if options.engine != "fake" or c not in checks.NEED_A_MODEL]
+        for check in chosen:
             try:
                 found = check(stack)
             except (AssertionError, OSError, LookupError, subprocess.CalledProcessError) as error:
@@ -104,7 +105,7 @@ def _test(podman: PrivatePodman, options: argparse.Namespace) -> int:
                 _say(f"ok {check.__name__} ({time.monotonic() - started:.0f} s): {found}")
         if failed:
             print(stack.compose("logs", "--tail", "40", "--no-color"))
-    print(f"{len(checks.ALL) - failed} passed, {failed} failed")
+    print(f"{len(chosen) - failed} passed, {failed} failed")
     return 1 if failed else 0
 
 

@@ -156,6 +156,7 @@ def test_passed_on_variables_are_settings(services: Services, name: str) -> None
         "SLUICE_ENGINE__KIND": "fake",
         "SLUICE_ENGINE__ARGS": '["--itl", "0.02"]',
         "SLUICE_RELAY__ALIASES": '{"a": "b"}',
+        "SLUICE_KV__ENABLED": "false",
         "SLUICE_ROUTING__POLICY": "prefix",
     }
     environment = {
@@ -165,6 +166,15 @@ def test_passed_on_variables_are_settings(services: Services, name: str) -> None
     }
     assert environment
     load(None, environment, flag_layer())
+
+
+@pytest.mark.parametrize("name", ["worker", "worker-gpu"])
+def test_workers_keep_their_kv_in_the_valkey_of_the_stack(services: Services, name: str) -> None:
+    environment = {k: v for k, v in services[name]["environment"].items() if v is not None}
+    valkey = load(None, environment, flag_layer()).kv.valkey
+    assert valkey is not None
+    assert valkey.url == f"redis://valkey:{services['valkey']['expose'][0]}/0"
+    assert set(services["valkey"]["networks"]) <= set(services[name]["networks"])
 
 
 def test_the_gateway_is_given_the_time_that_its_drain_takes(services: Services) -> None:

@@ -12,24 +12,34 @@ import yaml
 from engine_adapter.fake.config import FakeEngineConfig
 from engine_adapter.fake.metrics import render
 from engine_adapter.fake.stats import Stats
+from engine_adapter.vllm.stats import FAMILIES as KV_FAMILIES
+from engine_adapter.vllm.stats import PREFIX
 from gateway.telemetry.families import FAMILIES, HISTOGRAMS
 
 Document = dict[str, Any]
 
 METRIC = re.compile(r"\b(?:sluice_|vllm:|process_)\w+")
 PROCESS_METRICS = {"process_cpu_seconds_total", "process_resident_memory_bytes"}
+OF_THE_SCRAPE = {"job", "instance", "worker"}
+"""Labels that Prometheus adds to everything; `worker` by the relabelling of its configuration."""
 
 
 @pytest.fixture(scope="module")
-def known_metrics(repository: Path) -> set[str]:
-    """Names as Prometheus stores them."""
-    names = {f"{family.name}_total" if family.kind == "counter" else family.name for family in FAMILIES}
+def known_metrics(repository: Path) -> dict[str, set[str]]:
+    """Names as Prometheus stores them, and their labels. `tests/e2e` compares them with what is exported."""
+    known: dict[str, set[str]] = {}
+    for family in FAMILIES:
+        known[family.name + ("_total" if family.kind == "counter" else "")] = set(family.labels)
     for histogram in HISTOGRAMS:
-        names |= {f"{histogram.name}_{part}" for part in ("bucket", "sum", "count")}
-    exposition = render(FakeEngineConfig(), Stats(), None).decode()
-    names |= set(re.findall(r"^(vllm:\w+)[{ ]", exposition, re.MULTILINE))
+        for part in ("bucket", "sum", "count"):
+            known[f"{histogram.name}_{part}"] = {*histogram.labels, *(("le",) if part == "bucket" else ())}
+    for name, kv_family in KV_FAMILIES.items():
+        known[PREFIX + name + ("_total" if kv_family.kind == "counter" else "")] = set(kv_family.labels)
+    for line in render(FakeEngineConfig(), Stats(), None).decode().splitlines():
+        if match := re.match(r"(vllm:\w+)(?:\{([^}]*)\})? ", line):
+            known[match[1]] = set(re.findall(r"(\w+)=", match[2] or ""))
     documented = (repository / "docs" / "metrics.md").read_text()
-    return names | {name for name in PROCESS_METRICS if f"`{name}`" in documented}
+    return known | {name: set() for name in PROCESS_METRICS if f"`{name}`" in documented}
 
 
 def queries(dashboard: Document) -> list[tuple[str, str]]:
@@ -40,11 +50,27 @@ def queries(dashboard: Document) -> list[tuple[str, str]]:
     ]
 
 
-def test_queries_use_metrics_that_exist(dashboard: Document, known_metrics: set[str]) -> None:
+def test_queries_use_metrics_that_exist(dashboard: Document, known_metrics: dict[str, set[str]]) -> None:
     for title, query in queries(dashboard):
         names = set(METRIC.findall(query))
         assert names, f"{title}: {query} uses no metric"
-        assert names <= known_metrics, f"{title}: {names - known_metrics}"
+        assert names <= known_metrics.keys(), f"{title}: {names - known_metrics.keys()}"
+
+
+def test_queries_use_labels_that_exist(dashboard: Document, known_metrics: dict[str, set[str]]) -> None:
+    seen = 0
+    for title, query in queries(dashboard):
+        for name, selector in re.findall(r"([\w:]+)\{([^}]*)\}", query):
+            used = set(re.findall(r"(\w+)=|(\w+)!", selector.replace("=~", "=")))
+            labels = {label for pair in used for label in pair if label}
+            assert labels <= known_metrics[name] | OF_THE_SCRAPE, f"{title}: {name} has no {labels}"
+            seen += len(labels)
+        for by, name in re.findall(r"by \(([\w, ]+)\) \((?:rate\()?([\w:]+)", query):
+            if name in known_metrics:
+                labels = set(by.replace(" ", "").split(","))
+                assert labels <= known_metrics[name] | OF_THE_SCRAPE, f"{title}: {name} has no {labels}"
+                seen += len(labels)
+    assert seen > 50
 
 
 def test_the_dashboard_answers_the_questions_of_an_operator(dashboard: Document) -> None:
@@ -61,10 +87,12 @@ def test_the_dashboard_answers_the_questions_of_an_operator(dashboard: Document)
         "sluice_output_tokens_total",
         "vllm:kv_cache_usage_perc",
         "vllm:prefix_cache_hits_total",
+        "sluice_kv_prompt_tokens_total",
+        "sluice_kv_tier_faults_total",
     }
 
 
-def test_rates_of_counters_only(dashboard: Document, known_metrics: set[str]) -> None:
+def test_rates_of_counters_only(dashboard: Document) -> None:
     for title, query in queries(dashboard):
         for name in re.findall(r"rate\(([\w:]+)", query):
             assert name.endswith(("_total", "_bucket")), f"{title}: rate of {name}"

@@ -8,6 +8,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from engine_adapter.api import WorkerInfo
+from engine_adapter.vllm.stats import FAMILIES as KV_FAMILIES
+from engine_adapter.vllm.stats import PREFIX
 from gateway.relay.accounting import Accounting
 from gateway.relay.breaker import Breakers
 from gateway.relay.settings import HealthChecks
@@ -134,14 +136,29 @@ async def test_openmetrics_where_asked_for() -> None:
 
 
 def test_every_metric_is_documented_as_it_is() -> None:
-    row = re.compile(r"^\| `(sluice_\w+)` \| (\w+) \| (.*?) \|", re.MULTILINE)
-    documented = {
-        name: (kind, tuple(re.findall(r"`(\w+)`", labels)))
-        for name, kind, labels in row.findall(DOCUMENT.read_text())
-    }
     exported: dict[str, tuple[str, tuple[str, ...]]] = {
         family.name + ("_total" if family.kind == "counter" else ""): (family.kind, family.labels)
         for family in FAMILIES
     }
     exported |= {histogram.name: ("histogram", histogram.labels) for histogram in HISTOGRAMS}
-    assert documented == exported
+    assert documented(DOCUMENT.read_text().replace(of_workers(), "")) == exported
+
+
+def test_so_is_every_metric_of_the_kv_layer() -> None:
+    exported = {
+        f"{PREFIX}{name}" + ("_total" if family.kind == "counter" else ""): (family.kind, family.labels)
+        for name, family in KV_FAMILIES.items()
+    }
+    assert documented(of_workers()) == exported
+
+
+def of_workers() -> str:
+    """The section of the document about what workers export."""
+    _, heading, rest = DOCUMENT.read_text().partition("## The KV layer, at the worker\n")
+    return heading + rest.partition("\n## ")[0]
+
+
+def documented(text: str) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Kind and labels of the metrics in the tables of `text`."""
+    row = re.compile(r"^\| `(sluice_\w+)` \| (\w+) \| (.*?)\|", re.MULTILINE)
+    return {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in row.findall(text)}
