@@ -13,6 +13,8 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cache.arena import Segment
 from cache.layout import KVLayout
 from engine_adapter.vllm.pages import EnginePages, UnknownPages
@@ -71,6 +73,7 @@ class WorkerSide:
         except (OSError, ValueError, IndexError):
             logger.exception("sluice-kv: a load failed; its tokens are computed instead")
             self._failed.update(block for transfer in plan.loads for block in transfer.blocks)
+        self._blank(self._failed)
         report.load_seconds += time.perf_counter() - begun
         report.loaded_bytes += self._bytes(plan.loads)
         report.failed_blocks += len(self._failed)
@@ -128,6 +131,17 @@ class WorkerSide:
             pages.write(block, chunk[:, number])
         # Checked last: the copy counts only if the slot was ours until its end.
         return segment.current(transfer.slot)
+
+    def _blank(self, blocks: set[int]) -> None:
+        """Leave numbers in pages that were not filled.
+
+        Attention reads whole blocks and gives what is beyond the sequence no weight, but no weight times NaN
+        is NaN: bytes that are no numbers would spoil whoever has the block next, until it is full.
+        """
+        if self._pages is not None and blocks:
+            nothing = np.zeros((len(self._pages.layers), self._pages.page_bytes), dtype=np.uint8)
+            for block in blocks:
+                self._pages.write(block, nothing)
 
     def _copy_out(self, segment: Segment, transfer: Transfer) -> bool:
         if not segment.current(transfer.slot):

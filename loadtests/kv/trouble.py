@@ -13,6 +13,7 @@ from cache.store import Store
 from cache.tiers.faulty import FaultyTier, Mischief, Operation
 from cache.tiers.tier import Fault
 
+_HANGS = 2
 _ANYWHERE = (Mischief.TIMEOUT, Mischief.GONE, Mischief.RAISES, Mischief.SLOW, Mischief.HANGS)
 _OF: Mapping[Operation, tuple[Mischief, ...]] = {
     "get": (
@@ -58,17 +59,22 @@ class Trouble:
             link.tier = self._tiers[name] = FaultyTier(link.tier, partial(self._script, name))
 
     def begin(self, share: float) -> None:
-        """From now on this share of operations goes wrong. One operation of each tier hangs until `end`."""
+        """From now on this share of operations goes wrong. At most `_HANGS` of each tier hang, each until the
+        next `release`."""
         with self._lock:
             self._share = share
-            self._hangs = dict.fromkeys(self._tiers, 1)
+            self._hangs = dict.fromkeys(self._tiers, _HANGS)
+
+    def release(self) -> None:
+        """What hangs goes on."""
+        for tier in self._tiers.values():
+            tier.resume()
 
     def end(self) -> None:
         """All tiers work again, and what hung goes on. Call it again while somebody may just have hung."""
         with self._lock:
             self._share = 0.0
-        for tier in self._tiers.values():
-            tier.resume()
+        self.release()
 
     def _script(self, tier: str, operation: Operation, key: ChunkKey) -> Mischief | None:
         with self._lock:
