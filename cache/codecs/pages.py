@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
-from cache.layout import KVView
+from cache.layout import KVLayout, KVView
 from kernels.pages import BFLOAT16, FLOAT16, FLOAT32, Pages
 
 Words = npt.NDArray[np.uint16]
@@ -20,16 +21,25 @@ def pages_of(view: KVView, layer: int) -> tuple[Words, Pages]:
     it. Nothing is copied. Raises ValueError for pages whose elements are not adjacent or that run backwards.
     """
     layout, rows = view.layout, view.pages[layer]
+    if rows.flags.c_contiguous:
+        return rows.reshape(-1).view(np.uint16), _pages(layout, view.blocks, layout.page_bytes)
     words = layout.bits_dtype.itemsize // 2
     step = rows.strides[0] if view.blocks > 1 else layout.page_bytes
     if rows.strides[1] != layout.bits_dtype.itemsize or step < layout.page_bytes or step % 2:
         raise ValueError(
             f"pages of {layout.page_bytes} bytes with strides {rows.strides} cannot be walked in order"
         )
+    pages = _pages(layout, view.blocks, step)
+    extent = (view.blocks - 1) * pages.stride + words * layout.page_elements
+    return np.lib.stride_tricks.as_strided(rows[0].view(np.uint16), (extent,), (2,)), pages
+
+
+@lru_cache(maxsize=64)
+def _pages(layout: KVLayout, blocks: int, step: int) -> Pages:
     tile = layout.block_tokens * layout.head_dim
     transposed = layout.page_format == "cpu-vec"
-    pages = Pages(
-        blocks=view.blocks,
+    return Pages(
+        blocks=blocks,
         stride=step // 2,
         kind=_KINDS[layout.dtype],
         heads=layout.kv_heads,
@@ -39,8 +49,3 @@ def pages_of(view: KVView, layer: int) -> tuple[Words, Pages]:
         value_base=tile if transposed else layout.kv_heads * tile,
         transposed=int(transposed),
     )
-    extent = (view.blocks - 1) * pages.stride + words * layout.page_elements
-    first = rows[0].view(np.uint16)
-    if view.blocks == 1:
-        return first, pages
-    return np.lib.stride_tricks.as_strided(first, (extent,), (2,)), pages

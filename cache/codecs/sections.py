@@ -10,6 +10,8 @@ smaller, so no input is refused and none grows by more than five bytes per layer
 
 from __future__ import annotations
 
+import struct
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -62,30 +64,39 @@ class SectionCodec:
 
     def decode(self, payload: Bytes, view: KVView) -> None:
         """Fill the view; raises CorruptPayload."""
-        for layer in range(view.layout.layers):
-            self.decode_layer(payload, layer, view)
+        notes, sections = self._sections(payload, view.layout)
+        for layer, section in enumerate(sections):
+            self._decode_section(section, notes, view, layer)
 
     def decode_layer(self, payload: Bytes, layer: int, view: KVView) -> None:
         """Fill one layer of the view; raises CorruptPayload."""
-        layers = view.layout.layers
+        notes, sections = self._sections(payload, view.layout)
+        self._decode_section(sections[layer], notes, view, layer)
+
+    def _sections(self, payload: Bytes, layout: KVLayout) -> tuple[bytes, list[Bytes]]:
+        """The notes and every layer's section, none of which is empty."""
+        layers = layout.layers
         head = 4 * layers + self.note_bytes
         if payload.nbytes < head:
             raise CorruptPayload(f"{payload.nbytes} bytes are too few for the sizes of {layers} layers")
-        self._check(view.layout)
-        sizes = np.frombuffer(payload[: 4 * layers].tobytes(), "<u4").astype(np.int64)
-        if head + int(sizes.sum()) != payload.nbytes:
+        self._check(layout)
+        start = payload[:head].tobytes()
+        sizes = struct.unpack_from(f"<{layers}I", start)
+        ends = list(accumulate(sizes, initial=head))
+        if ends[-1] != payload.nbytes:
             raise CorruptPayload(
-                f"sections of {sizes.sum()} bytes and {head} before them, not {payload.nbytes}"
+                f"sections of {sum(sizes)} bytes and {head} before them, not {payload.nbytes}"
             )
-        if sizes[layer] < 1:
-            raise CorruptPayload(f"the section of layer {layer} is empty")
-        begin = head + int(sizes[:layer].sum())
-        body = payload[begin + 1 : begin + int(sizes[layer])]
-        mode = int(payload[begin])
-        if mode == KEPT and body.nbytes == view.blocks * view.layout.page_bytes:
+        if 0 in sizes:
+            raise CorruptPayload(f"the section of layer {sizes.index(0)} is empty")
+        return start[4 * layers :], [payload[begin:end] for begin, end in pairwise(ends)]
+
+    def _decode_section(self, section: Bytes, notes: bytes, view: KVView, layer: int) -> None:
+        body, mode = section[1:], section[0]
+        if mode == CODED:
+            self._decode_layer(body, notes, view, layer)
+        elif mode == KEPT and body.nbytes == view.blocks * view.layout.page_bytes:
             np.copyto(view.pages[layer], _page_rows(body, view))
-        elif mode == CODED:
-            self._decode_layer(body, payload[4 * layers : head].tobytes(), view, layer)
         else:
             raise CorruptPayload(f"layer {layer} has mode {mode} and {body.nbytes} bytes")
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from kernels.cpu import pairs
 from kernels.cpu.floats import PAGES, load, store
 from kernels.cpu.jit import IN_U8, IN_U16, OUT_U8, OUT_U16, kernel, part
 from kernels.cpu.packing import pack, unpack
@@ -189,18 +190,22 @@ def quantise(memory, pages, key_bits, value_bits, out):
             place = (half // 2) * pages.head_stride + values * pages.value_base
             begin = block * pages.stride + words * place
             source = memory[begin : begin + words * size]
-            load(source, pages.kind, tile, bits)
             across = pages.transposed == 1 and values == 0
             rows, columns = (pages.dim, pages.tokens) if across else (pages.tokens, pages.dim)
             by_row = values == 1 or across
             groups = rows if by_row else columns
             low, step = low_bits[:groups], step_bits[:groups]
+            paired = pairs.fits(pages.kind, columns)
+            if not paired:
+                load(source, pages.kind, tile, bits)
             if pages.kind == BFLOAT16:
-                shaped = source.view(np.int16).reshape(rows, columns)
-                if by_row:
-                    _ends_of_rows16(shaped, ends16[0], ends16[1])
+                flat = source.view(np.int16)
+                if not by_row:
+                    _ends_of_columns16(flat.reshape(rows, columns), ends16[0], ends16[1])
+                elif paired:
+                    pairs.ends_of_rows(flat, columns, ends16[0], ends16[1])
                 else:
-                    _ends_of_columns16(shaped, ends16[0], ends16[1])
+                    _ends_of_rows16(flat.reshape(rows, columns), ends16[0], ends16[1])
                 _widen16(ends16[0], low)
                 _widen16(ends16[1], step)
             else:
@@ -215,16 +220,24 @@ def quantise(memory, pages, key_bits, value_bits, out):
             header = out[at : at + 4 * groups].view(np.uint16)
             if not _steps(low, step, np.float32((1 << width) - 1), header):
                 return -1
-            numbers = tile.reshape(rows, columns)
-            coded = codes[:size].reshape(rows, columns)
-            if by_row:
-                _codes_by_row(numbers, low.view(np.float32), step.view(np.float32), coded)
-            else:
-                _codes_by_column(numbers, low.view(np.float32), step.view(np.float32), coded)
             at += 4 * groups
             packed = (size * width + 7) // 8
-            pack(codes, size, width, out[at : at + packed])
+            body = out[at : at + packed]
             at += packed
+            base, inverse = low.view(np.float32), step.view(np.float32)
+            # Codes of eight bits are the packed form: pairs go straight to it.
+            direct = paired and width == 8
+            if paired:
+                coded = body if direct else codes[:size]
+                pairs.codes(source.view(np.uint32), by_row, base, inverse, coded.view(np.uint16))
+            elif by_row:
+                _codes_by_row(tile.reshape(rows, columns), base, inverse, codes[:size].reshape(rows, columns))
+            else:
+                _codes_by_column(
+                    tile.reshape(rows, columns), base, inverse, codes[:size].reshape(rows, columns)
+                )
+            if not direct:
+                pack(codes, size, width, body)
     return at
 
 
@@ -256,13 +269,22 @@ def dequantise(data, pages, key_bits, value_bits, memory):
             at += 4 * groups
             width = value_bits if values else key_bits
             packed = (size * width + 7) // 8
-            unpack(data[at : at + packed], size, width, codes)
+            body = data[at : at + packed]
             at += packed
-            numbers = tile.reshape(rows, columns)
-            coded = codes[:size].reshape(rows, columns)
+            base, step = low_bits[:groups].view(np.float32), step_bits[:groups].view(np.float32)
+            target = memory[begin : begin + words * size]
+            paired = pairs.fits(pages.kind, columns) and pairs.tame(header)
+            if paired and width == 8:
+                pairs.numbers(body.view(np.uint16), by_row, base, step, target.view(np.uint32))
+                continue
+            unpack(body, size, width, codes)
+            coded = codes[:size]
+            if paired:
+                pairs.numbers(coded.view(np.uint16), by_row, base, step, target.view(np.uint32))
+                continue
             if by_row:
-                _numbers_by_row(coded, low_bits.view(np.float32), step_bits.view(np.float32), numbers)
+                _numbers_by_row(coded.reshape(rows, columns), base, step, tile.reshape(rows, columns))
             else:
-                _numbers_by_column(coded, low_bits.view(np.float32), step_bits.view(np.float32), numbers)
-            store(tile, bits, pages.kind, memory[begin : begin + words * size])
+                _numbers_by_column(coded.reshape(rows, columns), base, step, tile.reshape(rows, columns))
+            store(tile, bits, pages.kind, target)
     return at

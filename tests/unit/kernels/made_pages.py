@@ -44,10 +44,12 @@ def memory(made: Pages, numbers: str, seed: int = 0) -> NDArray[np.uint16]:
         values = np.full(count, -1.7)
     elif numbers == "tiny":
         values = rng.standard_normal(count) * 1e-38
+    elif numbers == "high":
+        values = rng.uniform(0.5, 1, count) * (65504 if made.kind == FLOAT16 else 1.6e38)
     else:
         top = 4 if made.kind == FLOAT16 else 30
         values = rng.choice([-1.0, 1.0], count) * 10.0 ** rng.uniform(-top, top, count)
     return reference.from_float32(values.astype(np.float32), made.kind)
 
 
-NUMBERS = ("normal", "zero", "constant", "tiny", "wide")
+NUMBERS = ("normal", "zero", "constant", "tiny", "high", "wide")
