@@ -8,11 +8,14 @@ is gone, however that ended.
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import secrets
 import struct
-from typing import NamedTuple
+import threading
+from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +31,9 @@ _GENERATION = struct.Struct("<Q")
 _SEAL = struct.Struct("<Q16s")
 _HEADER = struct.Struct("<QQ16s")
 _UNSEALED = bytes(16)
+_STAT_BLOCK = 512
+_MADV_POPULATE_WRITE = 23
+"""Linux 5.14; older kernels refuse it, which only leaves the faults where they were."""
 
 
 class SlotRef(NamedTuple):
@@ -49,16 +55,35 @@ class Segment:
         self._bytes: Bytes = np.frombuffer(mapping, dtype=np.uint8)
 
     @classmethod
-    def attach(cls, name: str, *, prefault: bool = False) -> Segment:
+    def attach(cls, name: str) -> Segment:
         """Map the arena that another process of this user (or this one) made.
 
-        Raises OSError when that process is gone.
+        In the process that made it the mapping is shared: a second one would take a page fault for every page
+        again, which costs more than copying it. Elsewhere a thread takes those faults beforehand. Raises
+        OSError when that process is gone.
         """
+        if (own := _OWN.get(name)) is not None and len(own):
+            return own.share()
         fd = os.open(name, os.O_RDWR | os.O_CLOEXEC)
         try:
-            return cls(name, _map(fd, os.fstat(fd).st_size, prefault))
+            status = os.fstat(fd)
+            segment = cls(name, _map(fd, status.st_size, prefault=False))
         finally:
             os.close(fd)
+        if status.st_blocks * _STAT_BLOCK >= status.st_size:  # the owner has had all of it made
+            threading.Thread(target=segment.populate, name="sluice-kv-populate", daemon=True).start()
+        return segment
+
+    def share(self) -> Segment:
+        """Another user of this mapping, which lives as long as the longest of them."""
+        return Segment(self.name, self._mapping)
+
+    def populate(self) -> None:
+        """Map every page, so that no copy takes page faults. Takes tens of milliseconds for each GiB, without
+        the GIL; whoever copies meanwhile is not disturbed."""
+        held = self._bytes
+        if len(held) and _madvise is not None:
+            _madvise(held.ctypes.data, len(held), _MADV_POPULATE_WRITE)
 
     def __len__(self) -> int:
         return len(self._mapping)
@@ -127,6 +152,7 @@ class Arena(Segment):
             os.close(self._fd)
             raise
         super().__init__(f"/proc/{os.getpid()}/fd/{self._fd}", mapping)
+        _OWN[self.name] = self
         # A random start: old payload bytes at a header's place never pass for a generation.
         self._generation = secrets.randbits(62)
 
@@ -156,6 +182,17 @@ class Arena(Segment):
         _HEADER.pack_into(self._mapping, start, self._generation, 0, _UNSEALED)
         return SlotRef(start + SLOT_HEADER, nbytes, self._generation)
 
+    def allocate_whole(self, count: int) -> list[SlotRef]:
+        """Slots for at most `count` raw chunks, unsealed: as many as are free, if those are fewer."""
+        refs: list[SlotRef] = []
+        generation, mapping, nbytes = self._generation, self._mapping, self.slot_bytes
+        for start in self._slabs.allocate_largest(count):
+            generation += 1
+            _HEADER.pack_into(mapping, start, generation, 0, _UNSEALED)
+            refs.append(SlotRef(start + SLOT_HEADER, nbytes, generation))
+        self._generation = generation
+        return refs
+
     def free(self, ref: SlotRef) -> None:
         """Take a slot back; every reference to it is stale from here on. Raises ValueError if nobody has
         it."""
@@ -163,10 +200,28 @@ class Arena(Segment):
         _HEADER.pack_into(self._mapping, ref.offset - SLOT_HEADER, 0, 0, _UNSEALED)
 
     def close(self) -> None:
+        if _OWN.get(self.name) is self:
+            del _OWN[self.name]
         super().close()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+_OWN: WeakValueDictionary[str, Arena] = WeakValueDictionary()
+"""The arenas of this process by name."""
+
+
+def _find_madvise() -> Any:
+    try:
+        function = ctypes.CDLL(None).madvise
+    except (OSError, AttributeError):
+        return None
+    function.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return function
+
+
+_madvise = _find_madvise()
 
 
 def _map(fd: int, size: int, prefault: bool) -> mmap.mmap:

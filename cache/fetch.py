@@ -51,6 +51,7 @@ class Fetch:
         "began",
         "deadline",
         "kept",
+        "landed",
         "lease",
         "limit",
         "open",
@@ -73,6 +74,8 @@ class Fetch:
         """In the arena beyond the ready prefix, held so that they are still there when it gets to them."""
         self.watched: set[ChunkKey] = set()
         self.sources: dict[ChunkKey, str] = {}
+        self.landed: Callable[[Entry], None] = lambda entry: None
+        """What the entries that it waits for call."""
 
 
 class Fetcher:
@@ -103,14 +106,18 @@ class Fetcher:
         self._miss_memory_seconds = miss_memory_seconds
         self._clock = clock
         self._wall = wall
+        self._moved: dict[Fetch, None] = {}
+        """Those that got or lost something since `_hand_over`."""
 
     def start(self, lease: Lease, limit: int, deadline: float, *, probe: bool, promote: bool) -> Fetch | None:
         """Begin; None if there is nothing to wait for. The lock is held."""
         fetch = Fetch(lease, limit, self._clock(), deadline, promote)
+        fetch.landed = partial(self._landed, fetch)
         self._plan(fetch)
         if probe:
             self._probe(fetch)
-        self._advance(fetch)
+        self._moved[fetch] = None
+        self._hand_over()
         return fetch if fetch.open else None
 
     def stop(self, fetch: Fetch) -> None:
@@ -127,36 +134,50 @@ class Fetcher:
     def _plan(self, fetch: Fetch) -> None:
         """Start loading every chunk of the known prefix that is in no slot and not on its way."""
         lease, ledger = fetch.lease, self._ledger
-        batches: dict[str, list[Load]] = {}
+        find, wall = ledger.entries.get, self._wall()
+        links = [link for link in self._links.values() if link.available()]
+        wanted: dict[Entry, tuple[int, Link]] = {}
         number = lease.ready
         while number < fetch.limit:
-            key = lease.keys[number]
-            entry = ledger.entries.get(key)
-            if entry is None or not self._secure(fetch, entry, number, batches):
+            entry = find(lease.keys[number])
+            if entry is None or (entry.expires is not None and entry.expires <= wall):
+                break
+            if entry.key in fetch.watched or entry in wanted:
+                number += 1
+                continue
+            if entry.slot is not None:
+                ledger.hold(entry)
+                fetch.kept.append(entry)
+                fetch.watched.add(entry.key)
+            elif entry.landing is None:
+                link = next((link for link in links if link.name in entry.places), None)
+                if link is None:
+                    break
+                wanted[entry] = number, link
+            elif entry.fetching:
+                self._watch(fetch, entry)
+            else:  # being computed by a request that runs now: that may take long
                 break
             number += 1
+        entries = list(wanted)
+        given = ledger.begin_all(entries)
+        if given < len(entries):
+            number = wanted[entries[given]][0]
         lease.known = max(lease.known, number)
-        for name, loads in batches.items():
-            self._submit(self._links[name], loads)
+        self._order(fetch, entries[:given], wanted)
 
-    def _secure(self, fetch: Fetch, entry: Entry, number: int, batches: dict[str, list[Load]]) -> bool:
-        """See that the chunk is in the arena or on its way; False if it will not come."""
-        if entry.key in fetch.watched:
-            return True
-        ledger = self._ledger
-        if entry.expires is not None and entry.expires <= self._wall():
-            return False
-        if entry.slot is not None:
-            ledger.hold(entry)
-            fetch.kept.append(entry)
-            fetch.watched.add(entry.key)
-            return True
-        if entry.landing is None:
-            link = self._choose(entry, ())
-            ref = ledger.begin(entry) if link is not None else None
-            if link is None or ref is None:
-                return False
+    def _order(
+        self, fetch: Fetch, entries: Sequence[Entry], wanted: Mapping[Entry, tuple[int, Link]]
+    ) -> None:
+        """Start loading entries that have just got slots. `wanted`: their places in the lease, their links."""
+        batches: dict[Link, list[Load]] = {}
+        for entry in entries:
+            number, link = wanted[entry]
+            ref = entry.landing
+            if ref is None:
+                continue
             entry.fetching = True
+            self._watch(fetch, entry)
             load = Load(
                 entry,
                 ref,
@@ -165,13 +186,15 @@ class Fetcher:
                 deadline=fetch.deadline,
                 promote=fetch.promote,
             )
-            batches.setdefault(link.name, []).append(load)
-        elif not entry.fetching:  # being computed by a request that runs now: that may take long
-            return False
+            batches.setdefault(link, []).append(load)
+        for link, loads in batches.items():
+            self._submit(link, loads)
+
+    def _watch(self, fetch: Fetch, entry: Entry) -> None:
+        """Wait for a chunk that is on its way."""
         fetch.watched.add(entry.key)
         fetch.pending += 1
-        entry.waiters.append(partial(self._landed, fetch))
-        return True
+        entry.waiters.append(fetch.landed)
 
     def _choose(self, entry: Entry, tried: Sequence[str] | set[str]) -> Link | None:
         for name, link in self._links.items():
@@ -193,7 +216,13 @@ class Fetcher:
             fetch.sources[entry.key] = entry.origin
             self._ledger.hold(entry)
             fetch.kept.append(entry)
-        self._advance(fetch)
+        self._moved[fetch] = None
+
+    def _hand_over(self) -> None:
+        """Tell leases what has become of their chunks: once for many chunks, at the end of what changed
+        them."""
+        while self._moved:
+            self._advance(self._moved.popitem()[0])
 
     def _advance(self, fetch: Fetch) -> None:
         """Give the lease what has become contiguous; end the fetch when nothing is awaited."""
@@ -253,6 +282,7 @@ class Fetcher:
                 for load in loads:
                     if load not in live:
                         self._ledger.fail(load.entry)
+                self._hand_over()
         if live:
             try:
                 self._bring(link, live)
@@ -261,6 +291,7 @@ class Fetcher:
                     for load in live:
                         if load.entry.landing is load.ref:
                             self._ledger.fail(load.entry)
+                    self._hand_over()
                 raise
 
     def _bring(self, link: Link, live: Sequence[Load]) -> None:
@@ -294,6 +325,7 @@ class Fetcher:
                 self._ledger.land(entry)
                 if load.promote:
                     self._arrived(entry, link.name)
+            self._hand_over()
 
     def _load(
         self, link: Link, live: Sequence[Load], keys: list[ChunkKey], landing: FrameLanding
@@ -334,13 +366,15 @@ class Fetcher:
                     link.missed(keys[run], self._miss_memory_seconds)
                 if run and fetch.open:
                     self._plan(fetch)
+                    self._hand_over()
             if run < len(keys):
                 break
             asked += len(keys)
             window *= 4
         with self._ledger.lock:
             fetch.pending -= 1
-            self._advance(fetch)
+            self._moved[fetch] = None
+            self._hand_over()
 
     def _place(self, link: Link, key: ChunkKey, found: Found) -> None:
         entry = self._ledger.entry(key)

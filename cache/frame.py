@@ -19,8 +19,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cbor2
 import numpy as np
@@ -55,8 +54,7 @@ class ForeignVersion(FrameError):
     """A frame of another format version."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """What a frame says about itself."""
 
     key: ChunkKey
@@ -132,8 +130,9 @@ def decode_head(head: bytes | memoryview) -> Header:
     _, _, _, length, payload = _PREFIX.unpack_from(head)
     if _MAP_AT + length > size:
         raise TornFrame(f"a map of {length} bytes in a head of {size}")
-    body = bytes(head[_MAP_AT : _MAP_AT + length])
-    if xxhash.xxh3_128_digest(bytes(head[: _PREFIX.size]) + body) != head[_PREFIX.size : _MAP_AT]:
+    start = bytes(head[: _MAP_AT + length])
+    body = start[_MAP_AT:]
+    if xxhash.xxh3_128_digest(start[: _PREFIX.size] + body) != start[_PREFIX.size : _MAP_AT]:
         raise CorruptFrame("the head's checksum differs")
     try:
         fields = cbor2.loads(body)
@@ -143,7 +142,7 @@ def decode_head(head: bytes | memoryview) -> Header:
             blocks=int(fields["b"]),
             position=int(fields["p"]),
             codec=str(fields["c"]),
-            config=dict(fields["g"]),
+            config=_map(fields["g"]),
             payload_bytes=int(payload),
             digest=_bytes(fields["d"], 16),
             written=int(fields["t"]),
@@ -157,6 +156,12 @@ def decode_head(head: bytes | memoryview) -> Header:
 def payload_intact(header: Header, payload: npt.NDArray[np.uint8]) -> bool:
     """Whether these are the bytes that were written. Releases the GIL while hashing."""
     return payload.nbytes == header.payload_bytes and xxhash.xxh3_128_digest(payload.data) == header.digest
+
+
+def _map(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError("expected a map")
+    return value
 
 
 def _bytes(value: Any, length: int) -> bytes:

@@ -96,6 +96,16 @@ class Room:
             self._used[tenant] = self.used(tenant) + nbytes
         return ref
 
+    def take_free(self, tenant: str, count: int) -> list[SlotRef]:
+        """At most `count` free slots within the tenant's quota: as many as there are, if those are fewer."""
+        nbytes, used, quota = self._arena.slot_bytes, self.used(tenant), self._quota(tenant)
+        if quota is not None:
+            count = min(count, max(0, quota - used) // nbytes)
+        refs = self._arena.allocate_whole(count)
+        if refs:
+            self._used[tenant] = used + len(refs) * nbytes
+        return refs
+
     def give(self, ref: SlotRef, tenant: str) -> None:
         """Return a slot."""
         self._arena.free(ref)

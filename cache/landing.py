@@ -47,8 +47,16 @@ class FrameLanding:
         self._exact = exact
         self._wall = wall
         self._make = make
+        self._rooms: list[Bytes | None] = [None] * len(keys)
         self._payloads: list[Bytes | None] = [None] * len(keys)
         self.headers: list[Header | None] = [None] * len(keys)
+
+    def room(self, number: int) -> Bytes:
+        """See `Landing.room`: the slot itself, which is unsealed until `finish`."""
+        room = self._rooms[number]
+        if room is None:
+            room = self._rooms[number] = self._segment.memory(self._refs[number])
+        return room
 
     def place(self, number: int, head: bytes | memoryview, nbytes: int) -> Bytes | Fault:
         """See `Landing.place`."""
@@ -64,7 +72,7 @@ class FrameLanding:
         if header.codec == RAW:
             if header.payload_bytes != ref.nbytes:
                 return Fault.LAYOUT
-            payload = self._segment.memory(ref)
+            payload = self.room(number)
         else:
             payload = np.empty(header.payload_bytes, dtype=np.uint8)
         self._payloads[number] = payload

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from cache.arena import Arena, SlotRef
@@ -104,6 +104,20 @@ class Ledger:
         with self.lock:
             entry.landing = self.take(entry.tenant)
             return entry.landing
+
+    def begin_all(self, entries: Sequence[Entry]) -> int:
+        """Give entries of one tenant, none of which has a slot, one each to be filled; how many of them got
+        one, from the first on."""
+        if not entries:
+            return 0
+        with self.lock:
+            refs = self.room.take_free(entries[0].tenant, len(entries))
+            for entry, ref in zip(entries, refs, strict=False):
+                entry.landing = ref
+            for number in range(len(refs), len(entries)):
+                if self.begin(entries[number]) is None:
+                    return number
+            return len(entries)
 
     def land(self, entry: Entry) -> None:
         """The landing slot is complete: readable from now on."""

@@ -58,6 +58,22 @@ class Slabs:
         self.used += self._strides[size]
         return start
 
+    def allocate_largest(self, count: int) -> list[int]:
+        """Starts of at most `count` free slots of the largest size: all there are if there are fewer."""
+        size = len(self._strides) - 1
+        free = self._free[size]
+        starts: list[int] = []
+        while len(starts) < count:
+            if not free:
+                if not self._empty:
+                    break
+                self._cut(self._empty.pop(), size)
+            start, _ = free.popitem()
+            self._taken[start // self._slab_bytes].add(start)
+            starts.append(start)
+        self.used += len(starts) * self._strides[size]
+        return starts
+
     def free(self, start: int) -> None:
         """Take a slot back. Raises ValueError if nobody has it."""
         slab = start // self._slab_bytes

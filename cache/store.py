@@ -250,17 +250,23 @@ class Store:
         ledger = self._ledger
         with ledger.lock:
             self._expire(now)
+            find = ledger.entries.get
+            wanted: dict[Entry, int] = {}
             for number, key in enumerate(keys):
-                entry = ledger.entry(key)
-                if entry.slot is not None or entry.landing is not None:
-                    continue
-                slots[number] = ledger.begin(entry)
-                if slots[number] is None:
-                    ledger.memory.dropped += len(keys) - number
-                    ledger.tidy(entry)
-                    break
+                entry = find(key) or ledger.entry(key)
+                if entry.slot is None and entry.landing is None:
+                    wanted.setdefault(entry, number)
+            entries = list(wanted)
+            given = ledger.begin_all(entries)
+            reservation.entries = entries[:given]
+            for entry in reservation.entries:
+                number = wanted[entry]
+                slots[number] = entry.landing
                 entry.position = (first + number) * self.chunk_tokens
-                reservation.entries.append(entry)
+            if given < len(entries):
+                ledger.memory.dropped += len(keys) - wanted[entries[given]]
+                for entry in entries[given:]:
+                    ledger.tidy(entry)
             if reservation.entries:
                 self._lend(reservation)
         return reservation

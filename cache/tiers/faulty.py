@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from enum import StrEnum
 from typing import Literal
 
@@ -144,6 +143,9 @@ class _Tampered:
         self._mischief = mischief
         self._payload: Bytes | None = None
 
+    def room(self, _: int) -> Bytes:
+        return self._landing.room(self._number)
+
     def place(self, _: int, head: bytes | memoryview, nbytes: int) -> Bytes | Fault:
         place = self._landing.place(self._number, self._head(bytes(head)), nbytes)
         if not isinstance(place, Fault):
@@ -167,7 +169,7 @@ class _Tampered:
         except FrameError:
             return head
         if self._mischief is Mischief.OTHER_LAYOUT:
-            return encode_head(replace(header, layout=bytes(16)))
+            return encode_head(header._replace(layout=bytes(16)))
         if self._mischief is Mischief.OTHER_KEY:
-            return encode_head(replace(header, key=ChunkKey(bytes(16) + header.key[16:])))
+            return encode_head(header._replace(key=ChunkKey(bytes(16) + header.key[16:])))
         return head

@@ -67,12 +67,13 @@ class FileTier:
 
     def get(self, keys: Sequence[ChunkKey], landing: Landing, deadline: float) -> list[Fault | None]:
         answers: list[Fault | None] = []
+        head = bytearray(HEAD_BYTES)
         for number, key in enumerate(keys):
             if time.monotonic() >= deadline:
                 answers.append(Fault.TIMEOUT)
                 continue
             try:
-                answers.append(self._read(number, key, landing))
+                answers.append(self._read(number, key, landing, head))
             except OSError as error:
                 answers.append(_fault(error))
         return answers
@@ -170,21 +171,24 @@ class FileTier:
                     if name.endswith(_SUFFIX):
                         yield f"{shard.path}/{name}", namespace.name + shard.name + name.removesuffix(_SUFFIX)
 
-    def _read(self, number: int, key: ChunkKey, landing: Landing) -> Fault | None:
+    def _read(self, number: int, key: ChunkKey, landing: Landing, start: bytearray) -> Fault | None:
+        """Read one frame; `start` is room for the beginning of its head."""
         fd = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
         try:
             size = os.fstat(fd).st_size
-            head = os.pread(fd, HEAD_BYTES, 0)
+            room = landing.room(number)
+            # Head and payload in one call: most payloads are raw, and then they are where they belong.
+            got = os.preadv(fd, [start, room.data], 0)
+            head = memoryview(start)[:got]
             try:
                 length = head_bytes(head)
             except FrameError:
                 length = HEAD_BYTES  # the landing says what is wrong with it
-            if length > HEAD_BYTES:
-                head += os.pread(fd, length - HEAD_BYTES, HEAD_BYTES)
-            place = landing.place(number, head, size)
+            place = landing.place(number, head if length == HEAD_BYTES else os.pread(fd, length, 0), size)
             if isinstance(place, Fault):
                 return place
-            if not _read_into(fd, place, length):
+            read = got - HEAD_BYTES if place is room and length == HEAD_BYTES else 0
+            if not _read_into(fd, place[read:], length + read):
                 return Fault.TORN
             os.utime(fd)
             return None

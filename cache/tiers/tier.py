@@ -70,6 +70,13 @@ class Found(NamedTuple):
 class Landing(Protocol):
     """Receives the frames of one `get`. Verification is its business, not the tier's."""
 
+    def room(self, number: int) -> Bytes:
+        """Where an unencoded payload of frame `number` belongs: a tier may read there before it asks `place`.
+
+        What lies there counts for nothing until `place` has returned this very array for the frame.
+        """
+        ...
+
     def place(self, number: int, head: bytes | memoryview, nbytes: int) -> Bytes | Fault:
         """Memory for the payload of the frame asked for as `number`; a Fault refuses it unread.
 

@@ -10,6 +10,8 @@ from cache.keys import EXACT, Namespace
 from cache.settings import StoreSettings
 
 logger = logging.getLogger("vllm.sluice")
+KERNEL_PATIENCE = 5.0
+"""Seconds that an engine's start waits at most."""
 
 
 def codec_of(namespace: Namespace) -> Codec | None:
@@ -29,10 +31,16 @@ def codec_of(namespace: Namespace) -> Codec | None:
 
 
 def prepare_kernels(settings: StoreSettings) -> None:
-    """Compile the codecs' kernels beside the engine's own start, where anything will be encoded at all."""
+    """Load the codecs' kernels while the engine starts, where anything will be encoded at all.
+
+    What an earlier process compiled is there in a second, and waited for: beside the first requests it would
+    hold the GIL from them. Compiling anew goes on in the background after KERNEL_PATIENCE.
+    """
     packs = settings.memory.pack is not None
     if packs or settings.file is not None or settings.valkey is not None or settings.object is not None:
-        threading.Thread(target=_compile, name="sluice-kv-kernels", daemon=True).start()
+        thread = threading.Thread(target=_compile, name="sluice-kv-kernels", daemon=True)
+        thread.start()
+        thread.join(KERNEL_PATIENCE)
 
 
 def _compile() -> None:

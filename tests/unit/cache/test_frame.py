@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +39,7 @@ RAW = Header(
     written=1_700_000_000,
     expires=0,
 )
-CODED = replace(
-    RAW,
+CODED = RAW._replace(
     codec="example",
     config={"bits": 4, "table": bytes(600)},
     expires=1_800_000_000,
@@ -106,7 +104,7 @@ def test_what_is_wrong_has_a_name() -> None:
     with pytest.raises(CorruptFrame, match="checksum differs"):
         decode_head(head[:50] + b"\0" + head[51:])
     with pytest.raises(ValueError, match="too large for a frame's head"):
-        encode_head(replace(RAW, config={"table": bytes(MAX_HEAD_BYTES)}))
+        encode_head(RAW._replace(config={"table": bytes(MAX_HEAD_BYTES)}))
 
 
 def test_a_well_signed_head_of_the_wrong_kind_is_corrupt() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cache import arena as arena_module
 from cache.arena import Arena, Segment
 from cache.breaker import Breaker
 from cache.economy import Economy
@@ -119,6 +121,45 @@ def test_another_process_maps_the_arena_by_name_and_nothing_stays_after_kill_9()
     assert {entry for entry in os.listdir("/dev/shm") if "sluice" in entry} <= before
     with pytest.raises(FileNotFoundError):
         Segment.attach(name)
+
+
+def test_the_process_that_owns_an_arena_maps_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    maps: list[int] = []
+    make = arena_module._map
+
+    def counted(fd: int, size: int, prefault: bool) -> mmap.mmap:
+        maps.append(size)
+        return make(fd, size, prefault)
+
+    monkeypatch.setattr(arena_module, "_map", counted)
+    arena = Arena(1 << 20, 4096)
+    ref = arena.allocate(4096)
+    assert ref is not None
+    shared = Segment.attach(arena.name)
+    shared.memory(ref)[:] = 7
+    shared.seal(ref)
+    assert arena.verify(ref)
+    assert len(maps) == 1
+    arena.close()  # whoever still copies keeps the memory
+    assert int(shared.memory(ref)[11]) == 7
+    shared.close()
+    with pytest.raises(FileNotFoundError):
+        Segment.attach(arena.name)
+
+
+def test_many_slots_at_once_are_those_that_one_by_one_would_give() -> None:
+    one, many = (Arena(1 << 20, 4096) for _ in range(2))
+    singles = [ref for _ in range(400) if (ref := one.allocate(4096)) is not None]
+    whole = many.allocate_whole(150) + many.allocate_whole(250)
+    assert [ref.offset for ref in whole] == [ref.offset for ref in singles]
+    assert one.used == many.used
+    assert many.allocate_whole(1) == []
+    assert len({ref.generation for ref in whole}) == len(whole)
+    for ref in whole:
+        many.free(ref)
+    assert many.used == 0
+    for arena in (one, many):
+        arena.close()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -26,7 +26,7 @@ def test_every_level_has_a_lossy_codec_even_without_tables(kind: str) -> None:
 def test_kernels_are_prepared_only_where_something_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[bool] = []
     monkeypatch.setattr(quality, "_compile", lambda: compiled.append(True))
-    monkeypatch.setattr(quality.threading.Thread, "start", lambda thread: thread.run())
+    monkeypatch.setattr(quality, "KERNEL_PATIENCE", 60.0)
     quality.prepare_kernels(StoreSettings())
     assert not compiled
     quality.prepare_kernels(StoreSettings(file=FileSettings("/nowhere")))
