@@ -7,11 +7,12 @@ CPU build of vLLM has another name, wants a torch that PyPI does not carry, and 
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -40,6 +41,8 @@ class Facts:
     machine: str
     installed: Mapping[str, str]
     """Distribution name, normalised, to version: everything in this environment."""
+    importable: bool = True
+    """Python finds the package `vllm`. Without it, metadata that says it is installed is only a rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +62,15 @@ def facts() -> Facts:
         for distribution in importlib.metadata.distributions()
         if (name := distribution.metadata["Name"])
     }
-    return Facts(nvidia_gpus(), platform.system(), platform.machine(), installed)
+    importable = importlib.util.find_spec("vllm") is not None
+    return Facts(nvidia_gpus(), platform.system(), platform.machine(), installed, importable)
 
 
-def plan(known: Facts, target: Target | None = None) -> list[Step]:
+def plan(known: Facts, target: Target | None = None, *, reinstall: bool = False) -> list[Step]:
     """The steps that remain; empty when the engine is installed. `target` None follows the hardware.
 
-    Raises InstallError where no wheel exists.
+    `reinstall`: take out what is there first. So it is anyway where files must be missing: one build was
+    installed over the other, or its package is gone. Raises InstallError where no wheel exists.
     """
     target = target or ("gpu" if known.gpus else "cpu")
     if known.system != "Linux":
@@ -73,7 +78,13 @@ def plan(known: Facts, target: Target | None = None) -> list[Step]:
             f"vLLM has no wheels for {known.system}: run workers on Linux and point the gateway at them "
             "with --worker-url, or use `--engine fake`"
         )
-    return _gpu_steps(known) if target == "gpu" else _cpu_steps(known)
+    builds = (pin.CPU_DISTRIBUTION, pin.GPU_DISTRIBUTION)
+    removal: list[Step] = []
+    if reinstall or not known.importable or all(_has(known, build) for build in builds):
+        removal = _uninstall(known, "the engine, whole or in parts", builds)
+        kept = {name: version for name, version in known.installed.items() if name not in builds}
+        known = replace(known, installed=kept)
+    return [*removal, *(_gpu_steps(known) if target == "gpu" else _cpu_steps(known))]
 
 
 def execute(

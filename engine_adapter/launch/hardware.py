@@ -12,6 +12,10 @@ _TOPOLOGY = Path("/sys/devices/system/cpu")
 _DRIVER = Path("/proc/driver/nvidia/version")
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
+_PCI = Path("/sys/bus/pci/devices")
+_NVIDIA = "0x10de"
+_DISPLAY_CLASS = "0x03"
+"""PCI class of graphics and 3D controllers; a card's audio and USB functions have others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +81,15 @@ def nvidia_gpus() -> int:
     except (OSError, subprocess.TimeoutExpired):
         return 0
     return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
+
+
+def nvidia_cards(pci: Path = _PCI) -> int:
+    """NVIDIA GPUs on the PCI bus, whether or not a driver or a container lets programs use them."""
+    cards = 0
+    for device in pci.glob("*"):
+        try:
+            vendor, kind = (device / "vendor").read_text(), (device / "class").read_text()
+        except OSError:
+            continue
+        cards += vendor.strip() == _NVIDIA and kind.startswith(_DISPLAY_CLASS)
+    return cards

@@ -24,15 +24,20 @@ class NoFreePortError(OSError):
     """Every port in the searched range is taken."""
 
 
-def is_free(host: str, port: int) -> bool:
-    """Could a server bind this port now?"""
+def bind_error(host: str, port: int) -> OSError | None:
+    """Why a server could not bind this port now; None if it could."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            return error
+    return None
+
+
+def is_free(host: str, port: int) -> bool:
+    """Could a server bind this port now?"""
+    return bind_error(host, port) is None
 
 
 class PortReservations:

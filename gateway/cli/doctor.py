@@ -15,8 +15,8 @@ from engine_adapter import doctor as checks
 from engine_adapter import install
 from engine_adapter.doctor import Finding
 from engine_adapter.launch.hardware import Hardware
-from engine_adapter.launch.ports import is_free, port_owner
 from engine_adapter.vllm import pin
+from gateway.cli import doctor_gateway as gateway_checks
 from gateway.cli.flags import ConfigOption, ModelOption, fail, flag_layer, state_directory
 from gateway.config import SettingsError
 from gateway.settings import Settings, load
@@ -29,6 +29,10 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 @app.command()
 def doctor(
     model: ModelOption = None,
+    worker_url: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="A vLLM server that should answer.")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[
         int | None, typer.Option("--port", "-p", help="Port to look at.", show_default="8080")
     ] = None,
@@ -36,9 +40,17 @@ def doctor(
     quick: Annotated[bool, typer.Option("--quick", help="Do not import vLLM (saves ten seconds).")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
-    """Check the set-up and say in one line how to mend what is wrong. Exit status 1 if anything failed."""
+    """Check the set-up and say in one line how to mend what is wrong. Exit status 1 if anything failed.
+
+    Give it what you give `sluice serve`; nothing is started, installed or changed:
+
+        sluice doctor
+        sluice doctor --model ./my-model --port 9000
+        sluice doctor --config sluice.yaml
+    """
     try:
-        settings = load(config, os.environ, flag_layer(model=model, port=port))
+        flags = flag_layer(model=model, worker_url=worker_url, host=host, port=port)
+        settings = load(config, os.environ, flags)
     except SettingsError as error:
         fail(*error.problems)
     findings: list[Finding] = []
@@ -54,41 +66,28 @@ def doctor(
 def examine(settings: Settings, *, quick: bool = False) -> Iterator[Finding]:
     """All checks, the cheap ones first."""
     hardware = Hardware.detect()
-    found = pin.installed()
     yield checks.check_python()
     yield checks.check_platform()
     yield checks.check_package_names()
-    yield check_port(settings.listen.host, settings.listen.port)
-    yield check_page()
+    yield checks.check_port(settings.listen.host, settings.listen.port)
+    yield gateway_checks.check_access(settings)
+    yield gateway_checks.check_page()
+    yield from gateway_checks.check_extras(settings)
     yield checks.check_disk(state_directory(settings.supervision.state_dir, settings.listen.port))
     yield checks.check_memory(hardware)
     yield checks.check_open_files()
-    yield checks.check_gpu(hardware)
+    yield from gateway_checks.check_workers_elsewhere(settings)
     if settings.engine.started_workers == 0 or settings.engine.kind == "fake":
         return
+    yield checks.check_gpu(hardware)
     yield checks.check_model(settings.engine.model)
-    yield from checks.check_engine(install.facts(), found)
-    if not quick and pin.version_problem(found) is None:
+    broken = False
+    for finding in checks.check_engine(install.facts(), pin.installed()):
+        broken |= finding.level == "fail"
+        yield finding
+    # What is broken already would only be reported once more, in vLLM's words.
+    if not quick and not broken:
         yield checks.check_engine_internals()
-
-
-def check_port(host: str, port: int) -> Finding:
-    if port == 0 or is_free(host, port):
-        return Finding("port", "ok", f"port {port} is free")
-    text = f"port {port} is in use by {port_owner(port) or 'another program'}"
-    return Finding(
-        "port", "warn", text, "fine if that is Sluice itself; otherwise choose another with --port"
-    )
-
-
-def check_page() -> Finding:
-    from gateway.api.routes.pages import find_page
-
-    directory = find_page()
-    if directory is None:
-        remedy = "install Node 20 or newer and run `make serve` or `make page`"
-        return Finding("page", "warn", "the chat page is not built; the API works without it", remedy)
-    return Finding("page", "ok", f"built, in {directory}")
 
 
 def _print(finding: Finding) -> None:

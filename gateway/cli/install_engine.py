@@ -20,6 +20,9 @@ def install_engine(
             "--gpu/--cpu", help="Which build of vLLM.", show_default="by whether there is an NVIDIA GPU"
         ),
     ] = None,
+    reinstall: Annotated[
+        bool, typer.Option("--reinstall", help="Take out what is installed first, even if it looks whole.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the pip commands, run nothing.")] = False,
 ) -> None:
     """Install vLLM into this Python environment, or repair it; does nothing when all is well.
@@ -28,7 +31,7 @@ def install_engine(
     """
     target: install.Target | None = None if gpu is None else ("gpu" if gpu else "cpu")
     try:
-        steps = install.plan(install.facts(), target)
+        steps = install.plan(install.facts(), target, reinstall=reinstall)
         if dry_run:
             for step in steps:
                 typer.echo(f"# {step.title}")

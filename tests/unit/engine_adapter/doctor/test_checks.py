@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from engine_adapter import doctor, install
 from engine_adapter.doctor import Finding
-from engine_adapter.launch.hardware import Hardware
+from engine_adapter.launch.hardware import Hardware, nvidia_cards
 from engine_adapter.vllm import pin
 
 GiB = 1 << 30
 CPU_BUILD = pin.Installed(pin.CPU_DISTRIBUTION, pin.VLLM_VERSION)
 GPU_BUILD = pin.Installed(pin.GPU_DISTRIBUTION, pin.VLLM_VERSION)
-CLOSURE = install.pinned(install.REQUIREMENTS / "cpu.txt")
+CLOSURE = install.pinned(install.REQUIREMENTS / "cpu.txt") | {"torch": pin.CPU_TORCH.partition("==")[2]}
 
 
 def known(gpus: int = 0, installed: Mapping[str, str] = CLOSURE) -> install.Facts:
@@ -60,9 +62,15 @@ def by_check(findings: object) -> dict[str, Finding]:
     return {finding.check: finding for finding in findings}  # type: ignore[attr-defined]
 
 
+def engine(
+    known: install.Facts, found: pin.Installed, cards: int = 0, *, numa: bool = True
+) -> dict[str, Finding]:
+    return by_check(doctor.check_engine(known, found, cards, lambda library: numa))
+
+
 @pytest.mark.usefixtures("importable")
 def test_a_good_engine() -> None:
-    findings = by_check(doctor.check_engine(known(), CPU_BUILD))
+    findings = engine(known(), CPU_BUILD)
     assert {finding.level for finding in findings.values()} == {"ok"}
 
 
@@ -79,21 +87,46 @@ def test_another_version_of_the_engine() -> None:
 
 
 @pytest.mark.usefixtures("importable")
+def test_a_cpu_build_beside_a_gpu() -> None:
+    assert_mendable(engine(known(1), CPU_BUILD)["build"], "warn", "CPU build is installed")
+    assert "build" not in engine(known(1), GPU_BUILD)
+
+
+@pytest.mark.usefixtures("importable")
 @pytest.mark.parametrize(
-    ("gpus", "build", "level"), [(1, CPU_BUILD, "warn"), (0, GPU_BUILD, "fail"), (1, GPU_BUILD, None)]
+    ("cards", "remedy"), [(0, "run `sluice install-engine`"), (1, "mend the GPU's driver")]
 )
-def test_a_build_that_does_not_fit_the_machine(gpus: int, build: pin.Installed, level: str | None) -> None:
-    findings = by_check(doctor.check_engine(known(gpus), build))
-    if level is None:
-        assert "build" not in findings
-    else:
-        assert_mendable(findings["build"], level, "build is installed")
+def test_a_gpu_build_without_a_gpu(cards: int, remedy: str) -> None:
+    finding = engine(known(), GPU_BUILD, cards)["build"]
+    assert_mendable(finding, "fail", "no worker would start")
+    assert finding.remedy.startswith(remedy)
+    assert "CPU build" in finding.remedy
+
+
+def test_both_builds_at_once() -> None:
+    both = {**CLOSURE, pin.CPU_DISTRIBUTION: pin.VLLM_VERSION, pin.GPU_DISTRIBUTION: pin.VLLM_VERSION}
+    (finding,) = doctor.check_engine(known(installed=both), CPU_BUILD)
+    assert_mendable(finding, "fail", "overwritten each other's files")
+
+
+@pytest.mark.usefixtures("importable")
+@pytest.mark.parametrize("torch", ["2.13.0", "2.12.1+cpu", None])
+def test_a_torch_that_the_cpu_build_was_not_made_for(torch: str | None) -> None:
+    installed = {name: version for name, version in CLOSURE.items() if name != "torch"}
+    findings = engine(known(installed=installed | ({"torch": torch} if torch else {})), CPU_BUILD)
+    assert_mendable(findings["torch"], "fail", torch or "not installed")
+
+
+@pytest.mark.usefixtures("importable")
+def test_a_library_that_the_kernels_are_linked_against() -> None:
+    assert_mendable(engine(known(), CPU_BUILD, numa=False)["libnuma"], "fail", "libnuma.so.1")
+    assert "libnuma" not in engine(known(1), GPU_BUILD, numa=False)
 
 
 @pytest.mark.usefixtures("importable")
 def test_an_incomplete_engine() -> None:
     partial = {name: version for name, version in CLOSURE.items() if name != "transformers"}
-    findings = by_check(doctor.check_engine(known(installed=partial), CPU_BUILD))
+    findings = engine(known(installed=partial), CPU_BUILD)
     assert_mendable(findings["vllm needs"], "fail", "transformers")
 
 
@@ -103,9 +136,10 @@ def test_the_torchvision_trap(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(pin.importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(pin.importlib, "import_module", fails)
-    findings = by_check(doctor.check_engine(known(), CPU_BUILD))
-    assert_mendable(findings["torchvision"], "fail", "torchvision::nms does not exist")
-    assert "sluice install-engine" in findings["torchvision"].remedy
+    finding = engine(known(), CPU_BUILD)["torchvision"]
+    assert_mendable(finding, "fail", "torchvision::nms does not exist")
+    assert "sluice install-engine" in finding.remedy
+    assert f"pip install vllm=={pin.VLLM_VERSION}" in engine(known(1), GPU_BUILD)["torchvision"].remedy
 
 
 def test_a_torchvision_that_fits_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,14 +199,74 @@ def test_open_files(limit: int, level: str) -> None:
 
 
 def test_gpus_are_counted() -> None:
-    assert "2 NVIDIA GPUs" in doctor.check_gpu(Hardware(8, GiB, 2)).text
-    assert "CPU build" in doctor.check_gpu(Hardware(8, GiB, 0)).text
+    assert "2 NVIDIA GPUs" in doctor.check_gpu(Hardware(8, GiB, 2), 2).text
+    assert doctor.check_gpu(Hardware(8, GiB, 0), 0).level == "ok"
+
+
+def test_a_gpu_whose_driver_does_not_answer() -> None:
+    finding = doctor.check_gpu(Hardware(8, GiB, 0), 1)
+    assert_mendable(finding, "warn", "`nvidia-smi` does not list it")
+    assert "--gpus all" in finding.remedy
+
+
+def test_cards_on_the_bus(tmp_path: Path) -> None:
+    for name, vendor, kind in (
+        ("0000:01:00.0", "0x10de", "0x030000"),
+        ("0000:01:00.1", "0x10de", "0x040300"),  # its audio
+        ("0000:02:00.0", "0x10de", "0x030200"),
+        ("0000:03:00.0", "0x8086", "0x030000"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "vendor").write_text(f"{vendor}\n")
+        (tmp_path / name / "class").write_text(f"{kind}\n")
+    (tmp_path / "unreadable").mkdir()
+    assert nvidia_cards(tmp_path) == 2
+    assert nvidia_cards(tmp_path / "nowhere") == 0
+
+
+def test_a_port_that_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert_mendable(doctor.check_port("127.0.0.1", port), "warn", f"port {port} is in use by")
+    assert doctor.check_port("127.0.0.1", 0).level == "ok"
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_an_address_of_another_machine(host: str) -> None:
+    assert_mendable(doctor.check_port(host, 8080), "fail", f"{host} is no address of this machine")
+
+
+def test_a_port_for_root_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine_adapter.doctor.machine.bind_error", lambda *_: PermissionError(13, "no"))
+    assert_mendable(doctor.check_port("127.0.0.1", 80), "fail", "may not listen on port 80")
+
+
+def test_a_directory_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    finding = doctor.check_disk(tmp_path / "file" / "state")
+    assert_mendable(finding, "fail", f"cannot write to {tmp_path / 'file'}")
+    assert "--state-dir" in finding.remedy
+
+
+@pytest.mark.parametrize(("free", "level"), [(1 << 27, "fail"), (1 << 30, "warn"), (1 << 34, "ok")])
+def test_free_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, level: str) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    assert doctor.check_disk(tmp_path).level == level
+
+
+def test_no_line_without_advice() -> None:
+    with pytest.raises(ValueError, match="remedy"):
+        Finding("x", "fail", "broken")
+    with pytest.raises(ValueError, match="remedy"):
+        Finding("x", "ok", "fine", "do something")
 
 
 def test_engine_internals_report_what_the_test_process_says(tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho 'findings:[\"server flags: it does not know --x\"]'\n")
     python.chmod(0o755)
-    assert_mendable(doctor.check_engine_internals(str(python)), "fail", "--x")
+    finding = doctor.check_engine_internals(str(python))
+    assert_mendable(finding, "fail", "server flags: it does not know --x")
+    assert "--reinstall" in finding.remedy
     python.write_text("#!/bin/sh\necho 'ImportError: no such library' >&2; exit 1\n")
     assert_mendable(doctor.check_engine_internals(str(python)), "fail", "no such library")

