@@ -26,6 +26,7 @@ from gateway.transport.path import DatagramPath
 from gateway.transport.settings import RealtimeSettings
 from gateway.transport.stream import Stream
 from gateway.transport.streams import owner_of
+from gateway.transport.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +72,7 @@ class _Message(msgspec.Struct):
 
 _decoder = msgspec.json.Decoder(_Message)
 _object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_SENT_ON = b"content-type: application/json\r\nuser-agent: sluice-call\r\n"
 
 
 class Call:
@@ -86,6 +88,7 @@ class Call:
         relay: Relay,
         library: Library,
         settings: RealtimeSettings,
+        turns: Turns,
         *,
         eloquent: bool,
     ) -> None:
@@ -105,6 +108,7 @@ class Call:
         self._relay = relay
         self._library = library
         self._settings = settings
+        self._turns = turns
         self._eloquent = eloquent
         self._handles = count(1)
         self._events = count(1)
@@ -258,12 +262,11 @@ class Call:
         except msgspec.DecodeError as error:
             raise InvalidRequest(f"The body must be a JSON object: {error}.", param="body") from None
         body["stream"] = msgspec.Raw(b"true")
-        headers = [(b"content-type", b"application/json"), (b"user-agent", b"sluice-call")]
         fields = {name.encode("latin-1"): value.encode("latin-1") for name, value in self._headers.items()}
         admitter = relay.admitter
         key = admitter.authenticate(fields)  # again: it may have been revoked since the offer
         call = admitter.admit(
-            key, relay.new_request_id(), path, family, headers, fields, msgspec.json.encode(body), b""
+            key, relay.new_request_id(), path, family, _SENT_ON, fields, msgspec.json.encode(body), b""
         )
         call.log = call.log or LogOptions("resumable")
         exchange = self._library.streams.open(None, call, key)
@@ -316,7 +319,9 @@ class Call:
             transport="eloquent" if packets else "events",
             handle=handle,
         )
-        following = Following(handle, reader, self.line, self._library.streams.counts, self._over)
+        following = Following(
+            handle, reader, self.line, self._library.streams.counts, self._turns, self._over
+        )
         self._following[handle] = following
         following.start(self.tell, packets=packets)
 

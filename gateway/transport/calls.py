@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from gateway.transport.library import Library
 from gateway.transport.settings import RealtimeSettings
 from gateway.transport.signalling import OFFER_BYTES, cleaned_offer, offer_of
 from gateway.transport.streams import owner_of
+from gateway.transport.turns import Turns
 
 if TYPE_CHECKING:
     from gateway.transport.webrtc import Peer
@@ -88,6 +90,7 @@ class Calls:
         """Why packets are not offered, None if they are."""
         self._relay = relay
         self._new_peer = new_peer
+        self._turns = Turns(asyncio.get_running_loop())
         self._calls: dict[str, Call] = {}
         self._opening: dict[str, int] = {}
         """Offers being answered, by caller."""
@@ -128,6 +131,7 @@ class Calls:
             self._relay,
             self.library,
             self.settings,
+            self._turns,
             eloquent=self.eloquent_problem is None,
         )
         self._opening[caller] = self._opening.get(caller, 0) + 1
@@ -172,6 +176,7 @@ class Calls:
         """Sweep until cancelled."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
+            self._turns.sample(time.thread_time(), self._turns.time())
             self.sweep(self._relay.now())
 
     async def close(self) -> None:
@@ -246,4 +251,6 @@ def open_calls(settings: RealtimeSettings, relay: Relay, library: Library) -> Ca
         return Calls(settings, relay, library, None, reason=reason)
     if webrtc.NO_REPAIR is not None:
         log.warning("Eloquent is off: the timers of this aiortc cannot be repaired", reason=webrtc.NO_REPAIR)
+    if webrtc.NO_THRIFT is not None:
+        log.warning("calls cost more than they need to with this aiortc", reason=webrtc.NO_THRIFT)
     return Calls(settings, relay, library, lambda: webrtc.Peer(settings), eloquent_problem=webrtc.NO_REPAIR)

@@ -5,7 +5,7 @@ Work is done per packet, not per event: while a packet may not go yet, news is o
 
 from __future__ import annotations
 
-import asyncio
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -14,6 +14,7 @@ from gateway.transport.counts import StreamCounts
 from gateway.transport.eloquent import Packetizer, Template, compact
 from gateway.transport.path import DatagramPath
 from gateway.transport.reader import Reader
+from gateway.transport.turns import Turns
 
 _QUEUE_WAIT = 0.005
 """Seconds until a path that has something queued is asked again."""
@@ -31,20 +32,21 @@ class EloquentSender:
         handle: int,
         reader: Reader,
         path: DatagramPath,
-        loop: asyncio.AbstractEventLoop,
+        turns: Turns,
         counts: StreamCounts,
         finished: Callable[[Reason | None], None],
     ) -> None:
         self._reader = reader
         self._path = path
-        self._loop = loop
+        self._turns = turns
         self._counts = counts
         self._finished = finished
         self._template = Template()
-        self._packetizer = Packetizer(handle, self._template, loop.time(), after=reader.after)
-        self._timer: asyncio.TimerHandle | None = None
-        self._due = 0.0
-        """When the timer fires. uvloop's handles cannot always be asked."""
+        self._packetizer = Packetizer(handle, self._template, turns.time(), after=reader.after)
+        self._due = math.inf
+        """When the next turn is wanted, if nothing is told before."""
+        self._woken = math.inf
+        """When it will be woken next, as far as that is planned; never after `_due`."""
         self._closed = False
         self._final = False
         """The stream's last record was pushed."""
@@ -58,13 +60,12 @@ class EloquentSender:
         """Take what is new, send what may go, and plan the next turn."""
         if self._closed:
             return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        now = self._loop.time()
+        self._due = math.inf
+        now = self._turns.time()
         if self._unread and not self._take(now):
             return
         packetizer, path = self._packetizer, self._path
+        packetizer.busy = self._turns.busy
         queued = path.queued
         while not queued and (out := packetizer.next_packet(now)) is not None:
             self._bytes += len(out.data)
@@ -87,7 +88,7 @@ class EloquentSender:
             return
         packetizer = self._packetizer
         before, forged = packetizer.acked, packetizer.counts.forged
-        packetizer.acknowledge(packet, self._loop.time())
+        packetizer.acknowledge(packet, self._turns.time())
         self._counts.packets["forged" if packetizer.counts.forged > forged else "ack"] += 1
         if packetizer.acked > before:
             sent, self._bytes = self._bytes, 0
@@ -98,23 +99,30 @@ class EloquentSender:
     def close(self) -> None:
         """Stop without a word."""
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     def _news(self) -> None:
         self._unread = True
         ready = self._packetizer.ready_at
-        if self._closed or self._loop.time() >= ready:
+        if self._closed or self._turns.time() >= ready:
             self.turn()
-        elif self._timer is None or self._due > ready:
+        elif self._due > ready:
             # Everything new is taken at once, when the next packet may leave.
             self._plan(ready)
 
     def _plan(self, due: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer, self._due = self._loop.call_at(due, self.turn), due
+        self._due = due
+        if due < self._woken:
+            self._woken = due
+            self._turns.at(due, self._wake)
+
+    def _wake(self, at: float) -> None:
+        if at < self._woken or self._closed:
+            return  # planned before an earlier turn was wanted, which has been since
+        self._woken = math.inf
+        if at >= self._due:
+            self.turn()
+        elif self._due < math.inf:
+            self._plan(self._due)
 
     def _take(self, now: float) -> bool:
         """Push what the log has; False if that ended it all."""

@@ -10,6 +10,7 @@ from gateway.errors import GatewayError
 from gateway.transport.counts import StreamCounts
 from gateway.transport.eloquent_sender import EloquentSender
 from gateway.transport.reader import Reader
+from gateway.transport.turns import Turns
 
 if TYPE_CHECKING:
     from gateway.transport.call import Line
@@ -32,6 +33,7 @@ class Following:
         reader: Reader,
         line: Line,
         counts: StreamCounts,
+        turns: Turns,
         over: Callable[[Following, str | None], None],
     ) -> None:
         self.handle = handle
@@ -39,6 +41,7 @@ class Following:
         self._reader = reader
         self._line = line
         self._counts = counts
+        self._turns = turns
         self._over = over
         self._loop = asyncio.get_running_loop()
         self._sender: EloquentSender | None = None
@@ -59,7 +62,7 @@ class Following:
         self._tell = tell
         if packets:
             self._sender = EloquentSender(
-                self.handle, self._reader, self._line, self._loop, self._counts, self._finish
+                self.handle, self._reader, self._line, self._turns, self._counts, self._finish
             )
             self._sender.turn()
         else:

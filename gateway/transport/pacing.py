@@ -13,6 +13,8 @@ class Pacing:
     """Least time between two packets while some get lost."""
     calm_interval: float = 0.040
     """Least time between two packets while none do: what is written in the meantime shares one."""
+    busy_interval: float = 0.080
+    """Takes its place on a sender whose process is busy: more share one, each costs as much as any other."""
     rtt_share: float = 1 / 8
     """The calm interval is at least this share of the round-trip time."""
     ack_delay: float = 0.080
@@ -37,6 +39,7 @@ class Pacing:
             min(
                 self.interval,
                 self.calm_interval,
+                self.busy_interval,
                 self.ack_delay,
                 self.initial_rtt,
                 self.longest_repeat,
@@ -54,12 +57,14 @@ class Pacing:
 class RoundTrip:
     """Smoothed round-trip time and its deviation (RFC 6298 section 2), in seconds."""
 
-    __slots__ = ("deviation", "samples", "smoothed")
+    __slots__ = ("deviation", "patience", "samples", "smoothed")
 
     def __init__(self, initial: float) -> None:
         self.smoothed = initial
         self.deviation = initial / 2
         self.samples = 0
+        self.patience = initial + max(2 * initial, 0.010)
+        """After so long an answer is missed."""
 
     def add(self, sample: float) -> None:
         """Take one measurement."""
@@ -69,8 +74,4 @@ class RoundTrip:
             self.deviation += (abs(sample - self.smoothed) - self.deviation) / 4
             self.smoothed += (sample - self.smoothed) / 8
         self.samples += 1
-
-    @property
-    def patience(self) -> float:
-        """After so long an answer is missed."""
-        return self.smoothed + max(4 * self.deviation, 0.010)
+        self.patience = self.smoothed + max(4 * self.deviation, 0.010)

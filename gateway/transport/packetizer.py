@@ -102,6 +102,8 @@ class Packetizer:
         self.stream = stream
         self.counts = SenderCounts()
         self.fallback: Fallback | None = None
+        self.busy = 0.0
+        """How busy the sender's process is, 0 to 1: whoever drives this may say."""
         self._template = template
         self._settings = settings or SenderSettings()
         self._pacing = self._settings.pacing
@@ -246,7 +248,7 @@ class Packetizer:
             self._long_unacked = {n for n in self._long_unacked if n >= ack.next}
             self._acked = max(self._acked, ack.next - 1)
             self._repeat_wait = 0.0
-            self._schedule_repeat(now, self._last_packet)
+            self._schedule_repeat(now, self._last_packet, lossy=self.lossy(now))
 
     def _inline_limit(self) -> int:
         forms = MAX_TEMPLATE_BYTES if self._forms_acked < len(self._template.forms) else 0
@@ -258,15 +260,17 @@ class Packetizer:
 
     def lossy(self, now: float) -> bool:
         """Were packets lost lately, or is an acknowledgement overdue?"""
-        return now < self._lossy_until or (
-            bool(self._pending) and self._oldest_sent(now) < self._lost_before(now)
-        )
+        return now < self._lossy_until or self._overdue(now)
 
-    def _interval(self, now: float) -> float:
+    def _overdue(self, now: float) -> bool:
+        return bool(self._pending) and self._oldest_sent(now) < self._lost_before(now)
+
+    def _interval(self, *, lossy: bool) -> float:
         pacing = self._pacing
-        if self.lossy(now):
+        if lossy:
             return pacing.interval
-        return max(pacing.interval, pacing.calm_interval, self.rtt.smoothed * pacing.rtt_share)
+        calm = pacing.calm_interval + self.busy * (pacing.busy_interval - pacing.calm_interval)
+        return max(pacing.interval, calm, self.rtt.smoothed * pacing.rtt_share)
 
     def _chosen(self, now: float) -> list[Pending]:
         if not self._pending:
@@ -287,7 +291,8 @@ class Packetizer:
         return sum(len(form) + 6 for form in self._template.forms[self._forms_acked :]) + 2
 
     def _packet_of(self, records: list[Pending], now: float, *, fresh: bool) -> Outgoing:
-        overdue = bool(self._pending) and self._oldest_sent(now) < self._lost_before(now)
+        overdue = self._overdue(now)
+        lossy = overdue or now < self._lossy_until
         ack_now = (
             overdue or not records or self._packet == 0 or bool(self._final and self._final <= self._sent)
         )
@@ -315,14 +320,14 @@ class Packetizer:
         self._last_packet = now
         more = self._unsent > 0 or (len(records) < len(self._pending) and self._more_owed(now))
         self._burst = self._burst + 1 if more and self._burst + 1 < _BURST else 0
-        self._allowed = now if self._burst else now + self._interval(now)
+        self._allowed = now if self._burst else now + self._interval(lossy=lossy)
         if fresh:
             self._copies = 0
             self._repeat_wait = 0.0 if not overdue else self._repeat_wait
         else:
             self._copies += 1
             self.counts.repeats += 1
-        self._schedule_repeat(now, now)
+        self._schedule_repeat(now, now, lossy=lossy)
         return self._out(out, reliable=False)
 
     def _long_packet(self, now: float) -> Outgoing:
@@ -350,12 +355,12 @@ class Packetizer:
         oldest = next(iter(self._pending.values()))
         return oldest.first_sent if oldest.first_sent >= 0 else now
 
-    def _schedule_repeat(self, now: float, last: float) -> None:
+    def _schedule_repeat(self, now: float, last: float, *, lossy: bool) -> None:
         """Plan the next packet without news: an early copy, or once the oldest record is overdue."""
         if not self._pending:
             return
-        interval = self._interval(now)
-        if self._copies < self._pacing.early_copies and self.lossy(now):
+        interval = self._interval(lossy=lossy)
+        if self._copies < self._pacing.early_copies and lossy:
             self._repeat_at = last + interval
             return
         wait = max(self._repeat_wait, interval)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 RTO_INITIAL = 1.0
@@ -35,11 +35,18 @@ def problem_of(transport_class: type[Any], source: str) -> str | None:
 
     `source` is the text of its module: attributes are set in its methods and cannot be seen otherwise.
     """
-    for name, parameters in _METHODS.items():
+    return lack_of(transport_class, source, _METHODS, _ATTRIBUTES)
+
+
+def lack_of(
+    transport_class: type[Any], source: str, methods: Mapping[str, list[str]], attributes: Sequence[str]
+) -> str | None:
+    """The first of `methods` (with their parameters) and `attributes` that the class lacks, None if none."""
+    for name, parameters in methods.items():
         method = getattr(transport_class, name, None)
         if method is None or list(inspect.signature(method).parameters) != parameters:
             return f"aiortc's RTCSctpTransport has no method {name}({', '.join(parameters)})"
-    for name in _ATTRIBUTES:
+    for name in attributes:
         if f"self.{name}" not in source:
             return f"aiortc's RTCSctpTransport has no attribute {name}"
     return None

@@ -5,6 +5,7 @@ This is the only module that imports aiortc, and it is only imported where calls
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
 import logging
@@ -13,7 +14,7 @@ from typing import Any
 
 from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription, rtcsctptransport
 
-from gateway.transport import ice_ports, sctp_repair
+from gateway.transport import ice_ports, sctp_repair, sctp_thrift
 from gateway.transport.call import CONTROL, TOKENS
 from gateway.transport.settings import RealtimeSettings
 from gateway.transport.signalling import advertised, invalid_sdp
@@ -26,6 +27,8 @@ NO_REPAIR = sctp_repair.problem_of(
     rtcsctptransport.RTCSctpTransport, inspect.getsource(rtcsctptransport.RTCSctpTransport)
 )
 """Why SCTP's timers cannot be repaired in this version of aiortc; None if they can."""
+NO_THRIFT = sctp_thrift.problem_of(rtcsctptransport.RTCSctpTransport)
+"""Why SCTP cannot be had cheaper in this version of aiortc; None if it can."""
 _PACKET_BYTES: int = rtcsctptransport.USERDATA_MAX_LENGTH
 
 
@@ -64,6 +67,8 @@ class Peer:
         self._association = connection.sctp
         if NO_REPAIR is None:
             sctp_repair.repair(self._association, _PACKET_BYTES)
+        if NO_THRIFT is None:
+            sctp_thrift.economise(self._association, asyncio.get_running_loop())
         if (ports := self._settings.port_range) is not None:
             ice_ports.bind_within(self._association.transport.transport.iceGatherer._connection, ports)
         try:
