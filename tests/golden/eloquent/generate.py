@@ -221,6 +221,11 @@ MALFORMED: dict[str, str] = {
 }
 
 
+HAIR = 1e-6
+"""Seconds. The files count whole milliseconds, and a sum of float seconds may be a rounding error above its
+own: whoever asks whether it is time asks so much later."""
+
+
 @dataclass
 class Script:
     """A stream over a link that a function decides about, as the receiver sees it."""
@@ -248,13 +253,13 @@ class Script:
                 sender.push(records.pop(0), at / 1000)
             while back and back[0][0] <= at:
                 sender.acknowledge(back.pop(0)[1], at / 1000)
-            while (out := sender.next_packet(at / 1000)) is not None:
+            while (out := sender.next_packet(at / 1000 + HAIR)) is not None:
                 number = sender.counts.packets
                 for delay in [80] if out.reliable else self.fate(at, number):
                     heapq.heappush(air, (at + delay, number, out.data))
             while air and air[0][0] <= at:
                 self._step(receiver, at, heapq.heappop(air)[2], back)
-            if receiver.next_time is not None and receiver.next_time <= at / 1000:
+            if receiver.next_time is not None and receiver.next_time <= at / 1000 + HAIR:
                 self._step(receiver, at, None, back)
             if sender.done:
                 break
@@ -276,7 +281,7 @@ class Script:
             step["receive"] = packet.hex()
             ready = receiver.receive(packet, at / 1000)
             step["deliver"] = [expand(record, receiver.template).decode() for record in ready]
-        ack = receiver.next_ack(at / 1000)
+        ack = receiver.next_ack(at / 1000 + HAIR)
         step["ack"] = ack.hex() if ack else None
         due = receiver.next_time
         step["next_ack_at_ms"] = None if due is None else round(due * 1000)
