@@ -23,14 +23,14 @@ RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/sluice --shel
 WORKDIR /var/lib/sluice
 ENTRYPOINT ["sluice"]
 
-# The dependencies of the base install and of shared stores, of which every image has the same versions: those that
-# the engine wants.
+# The dependencies of the base install and of Valkey, of which every image has the same versions: those that the
+# engine wants.
 FROM runtime AS base
 RUN python -m venv /opt/sluice
 COPY pyproject.toml engine_adapter/requirements/cpu.txt /tmp/base/
 RUN cd /tmp/base \
  && python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; x = p['optional-dependencies']; \
-      print(*p['dependencies'], *(d for d in x['valkey'] + x['kv'] if not d.startswith('sluice')), sep='\n')" > base.txt \
+      print(*p['dependencies'], *x['valkey'], sep='\n')" > base.txt \
  && pip install --constraint cpu.txt --requirement base.txt \
  && rm -r /tmp/base
 
@@ -44,9 +44,16 @@ COPY gateway gateway
 COPY --from=page /web/dist gateway/page
 RUN pip wheel --no-deps --wheel-dir /wheels .
 
-# The engine is installed by the code behind `sluice install-engine`, of which only these files are copied: its
-# layer of some gigabytes stays as it is when anything else changes.
+# For workers: what their KV layer needs, and the engine. That is installed by the code behind `sluice
+# install-engine`, of which only these files are copied: its layer of some gigabytes stays as it is when anything
+# else changes.
 FROM base AS installer
+COPY pyproject.toml engine_adapter/requirements/cpu.txt /tmp/kv/
+RUN cd /tmp/kv \
+ && python -c "import tomllib; x = tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']; \
+      print(*(d for d in x['kv'] if not d.startswith('sluice')), sep='\n')" > kv.txt \
+ && pip install --constraint cpu.txt --requirement kv.txt \
+ && rm -r /tmp/kv
 COPY engine_adapter/__init__.py engine_adapter/install.py /installer/engine_adapter/
 COPY engine_adapter/vllm/__init__.py engine_adapter/vllm/pin.py /installer/engine_adapter/vllm/
 COPY engine_adapter/launch/__init__.py engine_adapter/launch/hardware.py /installer/engine_adapter/launch/
@@ -88,7 +95,8 @@ RUN python -c "import tomllib; \
  && rm -r /tmp/extra
 COPY --from=wheel /wheels /wheels
 RUN pip install --no-deps /wheels/*.whl \
- && rm -rf /opt/sluice/lib/python3.*/site-packages/engine_adapter/demo/models
+ && rm -rf /opt/sluice/lib/python3.*/site-packages/engine_adapter/demo/models \
+ && pip uninstall --yes setuptools pip
 
 FROM runtime AS gateway
 COPY --from=gateway-environment /opt/sluice /opt/sluice

@@ -17,9 +17,7 @@ import typer
 
 from engine_adapter.demo.family import FAMILY, MODELS, folder
 
-app = typer.Typer(
-    no_args_is_help=True, help="The small models that ship with the project: train, measure, try."
-)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 ModelOption = Annotated[str, typer.Option("--model", help="Member of the family, or a model folder.")]
 
@@ -32,6 +30,20 @@ def _model_folder(model: str) -> Path:
         return folder(model)
     except (ValueError, OSError) as error:
         raise typer.BadParameter(f"{error}; a directory with a model is taken too") from error
+
+
+@app.callback()
+def demo() -> None:
+    """The small models that ship with the project: try, measure, train.
+
+    Ask one, measure it on fresh questions, make one like it:
+
+        sluice demo sample "Hello, who are you?"
+        sluice demo eval --model base --task one_hop --cases 10
+        sluice demo train base --out /tmp/base --minutes 60
+
+    They run in this process, without a gateway. `sluice serve` serves `base` by itself.
+    """
 
 
 @app.command()

@@ -10,15 +10,30 @@ import typer
 
 from gateway.access.keys import POOL, Key, KeyFileError, append_key, new_key, read_keys, revoke_key
 
-app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 KeyFile = Annotated[
     Path,
     typer.Option(
-        "--file", "-f", envvar="SLUICE_API_KEY_FILE", help="The key file (--api-key-file of serve)."
+        "--file", "-f", envvar="SLUICE_ACCESS__KEY_FILE", help="The key file (--api-key-file of serve)."
     ),
 ]
 DEFAULT_FILE = Path("keys.json")
+
+
+@app.callback()
+def key() -> None:
+    """Make, list and revoke API keys.
+
+    For a gateway that other machines can reach:
+
+        sluice key create --file keys.json alice
+        sluice key create --file keys.json --tenant acme --model sluice-base --admin bob
+        sluice serve --host 0.0.0.0 --api-key-file keys.json
+        sluice key revoke --file keys.json alice
+
+    The file holds hashes only. Gateways that run notice changes within seconds.
+    """
 
 
 @app.command()
@@ -31,7 +46,9 @@ def create(
     shares_cache: Annotated[
         bool, typer.Option("--shares-cache", help="It shares KV caches with keys of no tenant of their own.")
     ] = False,
-    model: Annotated[list[str] | None, typer.Option(help="A model it may use; repeat. Default: all.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="A model it may use; repeat for several.", show_default="all")
+    ] = None,
     max_priority: Annotated[int, typer.Option(help="Highest priority it may ask for.")] = 0,
     admin: Annotated[bool, typer.Option("--admin", help="It may use /admin.")] = False,
 ) -> None:

@@ -74,6 +74,7 @@ def sluice(
         sluice serve
         sluice serve --model ~/models/qwen3-8b --workers 2
         sluice serve --worker-url http://10.0.0.7:8000 --worker-url http://10.0.0.8:8000
+        sluice chat "Hello, who are you?"
 
     Something does not work? `sluice doctor` looks for the cause.
     """

@@ -18,7 +18,7 @@ from gateway.cli.stream_simulate import simulate_stream
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 Fields = dict[str, Any]
 
-UrlOption = Annotated[str, typer.Option(help="The gateway.", envvar="SLUICE_URL")]
+UrlOption = Annotated[str, typer.Option(metavar="URL", help="The gateway.", envvar="SLUICE_URL")]
 WorkerOption = Annotated[str | None, typer.Option(help="Only this worker.", show_default="every one")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 PromptOption = Annotated[
@@ -40,7 +40,9 @@ _LOCAL = "http://127.0.0.1:8080"
 
 @app.callback()
 def cache() -> None:
-    """See and steer the KV caches beside the workers.
+    """See and steer the KV caches beside the workers, through a gateway that runs.
+
+    How full they are, what they hold of a prompt, and what is to stay or to move:
 
         sluice cache stats
         sluice cache lookup --prompt "You are a helpful assistant. ..."

@@ -27,7 +27,9 @@ def chat(
     prompt: Annotated[
         list[str] | None, typer.Argument(help="Say this, print the answer, and leave.", show_default=False)
     ] = None,
-    url: Annotated[str, typer.Option(help="The gateway.", envvar="SLUICE_URL")] = "http://127.0.0.1:8080",
+    url: Annotated[
+        str, typer.Option(metavar="URL", help="The gateway.", envvar="SLUICE_URL")
+    ] = "http://127.0.0.1:8080",
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Model name.", show_default="the first that is served")
     ] = None,
@@ -39,12 +41,21 @@ def chat(
     max_tokens: Annotated[
         int | None, typer.Option(help="Longest answer.", show_default="the engine's")
     ] = None,
-    temperature: Annotated[float | None, typer.Option(show_default="the model's")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="0 answers the same every time.", show_default="the model's")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No line about time beneath answers.")] = False,
 ) -> None:
-    """Chat with a model. Without a prompt it goes on: an empty line or Ctrl-D ends it, Ctrl-C an answer.
+    """Chat with a model: one answer to a prompt, or a conversation without one.
 
-    A key is read from OPENAI_API_KEY.
+    The gateway has to run (`sluice serve`). A conversation is ended by an empty line or Ctrl-D, an answer by
+    Ctrl-C:
+
+        sluice chat "Hello, who are you?"
+        sluice chat
+        sluice chat --url https://gateway.example --model my-model --system "Answer in one word."
+
+    Where the gateway asks for an API key, it is read from OPENAI_API_KEY.
     """
     options: dict[str, object] = {}
     if max_tokens is not None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Small products of matrices on every core at once are slower than on one, more so on a busy machine.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-app = typer.Typer(no_args_is_help=True, help="KV codecs: fit tables for a model, measure, list.")
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 ModelOption = Annotated[
     str, typer.Option("--model", help="A shipped model's name, or the folder of a Llama.")
@@ -44,6 +44,20 @@ def _counter(what: str, of: int) -> Callable[[int], None]:
             typer.echo(f"{what} {number}/{of}, {time.monotonic() - started:.0f} s", err=True)
 
     return seen
+
+
+@app.callback()
+def codec() -> None:
+    """KV codecs: which there are, what they cost on a model, tables fitted to a model.
+
+    How small KV becomes, and at what loss:
+
+        sluice codec list
+        sluice codec bench --contexts 12 --only weir
+        sluice codec train --model ./my-llama --text corpus.txt
+
+    Everything runs here, on the CPU, without a gateway; `train` and `bench` take minutes.
+    """
 
 
 @app.command()

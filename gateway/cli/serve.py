@@ -83,7 +83,12 @@ def serve(
     ] = None,
     config: ConfigOption = None,
     policy: Annotated[
-        str | None, typer.Option(help="How a worker is chosen for a request.", show_default="ttft")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="How a worker is chosen for a request, e.g. `least_load`, `prefix` or `session`.",
+            show_default="ttft",
+        ),
     ] = None,
     alias: Annotated[
         list[str] | None,

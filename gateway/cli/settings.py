@@ -28,9 +28,14 @@ _WIDTH = 100
 def settings(config: ConfigOption = None) -> None:
     """Show every setting, what it means and what it is now, with the place it comes from.
 
-        sluice settings > sluice.yaml
+    As a file to edit and to start with:
 
-    makes a file to edit; `sluice serve --config sluice.yaml` reads it. With `--config` the file is checked.
+        sluice settings > sluice.yaml
+        sluice serve --config sluice.yaml
+
+    To check a file, and to see what it and the environment change:
+
+        sluice settings --config sluice.yaml
     """
     try:
         found = load(config, os.environ, Layer())

@@ -60,13 +60,18 @@ def worker(
 ) -> None:
     """Run one worker as `sluice serve` would start it, in the foreground.
 
-        sluice worker --model ./my-model --port 8000
+    On another machine, in a container, or for a look at its output:
 
-    A scripted engine that answers at once, with vLLM's HTTP surface, metrics and KV events, and no model:
+        sluice worker --model ./my-model --host 0.0.0.0 --port 8000
+
+    A scripted engine without a model, which has vLLM's HTTP surface, metrics and KV events:
 
         sluice worker --engine fake --port 8000 -- --itl 0.02 --prefill-rate 8000
 
-    Then point a gateway at it: `sluice serve --worker-url http://127.0.0.1:8000`.
+    Flags for the engine itself follow two dashes. A worker asks for no key, so let only gateways reach it;
+    then point one there:
+
+        sluice serve --worker-url http://127.0.0.1:8000
     """
     if (kv_events is None) != (kv_replay is None):
         fail("--kv-events and --kv-replay go together")
