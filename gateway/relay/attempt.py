@@ -105,7 +105,7 @@ class Attempt:
         self.sent_at = exchange.relay.now()
         url = worker.prefix + call.url if worker.prefix else call.url
         head = request_head(
-            url, worker.authority, call.headers, exchange.relay.worker_headers(call), len(call.body)
+            url, worker.authority, call.sent_on, exchange.relay.worker_headers(call), len(call.body)
         )
         exchange.attempt_sent(self)
         connection.send(self, head, call.body)

@@ -16,7 +16,6 @@ from gateway.access.keys import Key
 from gateway.errors import AuthenticationFailed, InvalidRequest, PermissionDenied
 from gateway.relay import extras
 from gateway.relay.extras import LogOptions
-from gateway.relay.fields import Headers
 from gateway.relay.isolation import salt_for
 from gateway.relay.request import parse, with_model, with_priority, with_salt, without_extras
 from gateway.relay.settings import RelaySettings, Timeouts
@@ -58,8 +57,8 @@ class Call(msgspec.Struct):
     url: bytes
     """Path and query as the client sent them."""
     family: str
-    headers: Headers
-    """The client's header fields, names in lower case."""
+    sent_on: bytes
+    """The client's header lines that a worker is sent (`fields.sent_on_lines`)."""
     body: bytes | bytearray
     model: str
     stream: bool
@@ -110,7 +109,7 @@ class Admitter:
         request_id: bytes,
         url: bytes,
         family: str,
-        headers: Headers,
+        sent_on: bytes,
         fields: Mapping[bytes, bytes],
         body: bytes | bytearray,
         answer_headers: bytes,
@@ -157,7 +156,7 @@ class Admitter:
             request_id,
             url,
             family,
-            headers,
+            sent_on,
             body,
             model,
             request.stream,

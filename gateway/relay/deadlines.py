@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from gateway.errors import Unavailable, UpstreamTimeout
 from gateway.relay.attempt import Attempt
-from gateway.relay.exchange import ANSWERING, QUEUED, Exchange
+from gateway.relay.exchange import Exchange
 from gateway.relay.settings import Timeouts
+from gateway.relay.states import ANSWERING, QUEUED
 
 
 def check(exchange: Exchange, now: float) -> None:

@@ -1,9 +1,4 @@
-"""The life of one call, from admission to its true end, as a table of states.
-
-    admitted ──► routed ──► sent ──► answering ──► done
-       │          ▲  ▲        │
-       ▼          │  └─retry──┘
-      queued ─────┘                        every state may also go straight to done
+"""The life of one call, from admission to its true end; `states` has the table of its states.
 
 Nothing has reached the client before `answering`: until then a failed attempt may be repeated elsewhere.
 Afterwards a failure is told in the stream, in the form of the API family, and never looks like an end.
@@ -12,8 +7,7 @@ Afterwards a failure is told in the stream, in the form of the API family, and n
 from __future__ import annotations
 
 from bisect import bisect_left
-from enum import IntEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from gateway.errors import (
     GatewayError,
@@ -28,9 +22,21 @@ from gateway.relay import ending
 from gateway.relay.accounting import ITL_BUCKETS, Histogram
 from gateway.relay.attempt import Attempt
 from gateway.relay.call import Call
+from gateway.relay.client import Client
 from gateway.relay.framing import LAST_CHUNK, ChunkedReader, Framing, chunk
-from gateway.relay.heads import error_response, response_head
+from gateway.relay.heads import error_response, response_head, server_timing
 from gateway.relay.sse import PING, USAGE_KEY, Usage, error_event, has_end, has_error
+from gateway.relay.states import (
+    ADMITTED,
+    ANSWERING,
+    DONE,
+    QUEUED,
+    ROUTED,
+    SENT,
+    TRANSITIONS,
+    IllegalTransition,
+    State,
+)
 from gateway.relay.upstream import ResponseHead, UpstreamConnection
 from gateway.relay.waiting import RoomFull
 from gateway.routing.assignment import NoWorkerError, Outcome, UnknownPolicyError
@@ -39,51 +45,8 @@ if TYPE_CHECKING:
     from gateway.relay.relay import Relay
 
 
-class State(IntEnum):
-    ADMITTED = 0
-    QUEUED = 1
-    ROUTED = 2
-    SENT = 3
-    ANSWERING = 4
-    DONE = 5
-
-
-TRANSITIONS: dict[State, frozenset[State]] = {
-    State.ADMITTED: frozenset({State.QUEUED, State.ROUTED, State.DONE}),
-    State.QUEUED: frozenset({State.ROUTED, State.DONE}),
-    State.ROUTED: frozenset({State.SENT, State.ROUTED, State.DONE}),
-    State.SENT: frozenset({State.ANSWERING, State.ROUTED, State.DONE}),
-    State.ANSWERING: frozenset({State.DONE}),
-    State.DONE: frozenset(),
-}
-
-ADMITTED, QUEUED, ROUTED, SENT, ANSWERING, DONE = State
-
 PING_CHUNK = chunk(PING)
 _TAIL_BYTES = 64 * 1024
-
-
-class IllegalTransition(RuntimeError):
-    """A bug: an exchange was driven in an order that the table does not have."""
-
-
-class Client(Protocol):
-    """The connection that a call came from, as its exchange uses it."""
-
-    http11: bool
-    keep_alive: bool
-
-    @property
-    def peer(self) -> str:
-        """Address, for logs."""
-
-    def write(self, data: bytes) -> None: ...
-
-    def answered(self, keep_alive: bool) -> None:
-        """The answer is complete; close, or go on with the next request on this connection."""
-
-    def abort(self) -> None:
-        """Cut the connection: the only way to tell that a body is not complete."""
 
 
 class Exchange:
@@ -328,7 +291,7 @@ class Exchange:
             self._to(SENT)
         self._to(ANSWERING)
         # Nothing is sent again: a stream that stays open for long need not hold its request.
-        self.call.body, self.call.headers = b"", []
+        self.call.body, self.call.sent_on = b"", b""
         self.last_activity = now
         if content:
             self._content_began(now)
@@ -347,7 +310,9 @@ class Exchange:
             self.call.answer_headers,
             attempt.worker.id.encode(),
             attempt.assignment.reason.encode(),
-            self._server_timing(now),
+            server_timing(
+                self.queue_seconds, self.connect_seconds, self.route_seconds, now - attempt.sent_at
+            ),
         )
         self._prefix = response_head(head, extra, client.http11, client.keep_alive)
         if self.stalled_since and attempt.connection is not None:
@@ -391,17 +356,6 @@ class Exchange:
         """Show the client that the answer is alive, between two events."""
         self._write(PING_CHUNK if self._dechunk is None else PING)
         self.last_ping = self.relay.now()
-
-    def _server_timing(self, now: float) -> bytes:
-        """W3C Server-Timing, in milliseconds."""
-        attempt = self.attempt
-        assert attempt is not None
-        return b"queue;dur=%.1f, route;dur=%.2f, connect;dur=%.1f, first_byte;dur=%.1f" % (
-            self.queue_seconds * 1e3,
-            self.route_seconds * 1e3,
-            self.connect_seconds * 1e3,
-            (now - attempt.sent_at) * 1e3,
-        )
 
     # upstream.Receiver, once the answer has begun
 

@@ -27,10 +27,12 @@ _NOT_SENT_ON = HOP_BY_HOP | {
     b"expect",
     b"host",
     b"origin",
+    b"traceparent",
     b"x-api-key",
     b"x-request-id",
 }
-"""Request fields that are ours or between us and the client. Workers are asked for identity encoding."""
+"""Request fields that are between us and the client, or ours to write. Workers are asked for identity
+encoding."""
 _NOT_SENT_BACK = HOP_BY_HOP | {
     b"access-control-allow-credentials",
     b"access-control-allow-origin",
@@ -49,12 +51,12 @@ def status_line(status: int) -> bytes:
     return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
 
 
-def sent_on_lines(headers: Headers, dropped: frozenset[bytes] = frozenset()) -> bytes:
-    """The lines of a client's request that a worker is sent. `dropped` names further fields to leave out."""
-    fields = _named_in_connection(headers) | dropped
+def sent_on_lines(headers: Headers) -> bytes:
+    """The lines of a client's request that a worker is sent as they are."""
+    dropped = _named_in_connection(headers)
     lines: list[bytes] = []
     for name, value in headers:
-        if name not in _NOT_SENT_ON and name not in fields:
+        if name not in _NOT_SENT_ON and name not in dropped:
             lines += (name, b": ", value, b"\r\n")
     return b"".join(lines)
 

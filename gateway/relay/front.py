@@ -22,9 +22,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from gateway.access.keys import Key
 from gateway.errors import GatewayError, InvalidRequest, TooLarge
 from gateway.relay.exchange import Exchange
-from gateway.relay.fields import Headers
+from gateway.relay.fields import Headers, sent_on_lines
 from gateway.relay.heads import error_response
-from gateway.relay.known_head import KnownHead, split_head
+from gateway.relay.known_head import KnownHead, body_behind, split_head
 from gateway.relay.relay import Relay
 from gateway.relay.request import FAMILIES
 
@@ -61,6 +61,8 @@ class Front(HttpToolsProtocol):
         self.headers: Headers = []
         self.fields: dict[bytes, bytes] = {}
         """The same by name, in lower case; of repeated ones the last."""
+        self._sent_on = b""
+        """Those that a worker is sent."""
         self._family: str | None = None
         """Family of the relayed request that is being read; None for the control plane."""
         self._key: Key | None = None
@@ -245,6 +247,7 @@ class Front(HttpToolsProtocol):
         elif self._family is None:
             super().on_message_complete()
         else:
+            self._sent_on = sent_on_lines(self.headers)
             self._begin()
 
     # a relayed request
@@ -312,7 +315,7 @@ class Front(HttpToolsProtocol):
         """Begin the request in `data`, if it is one with a head that is known to be good."""
         if not self._at_rest or self.relay.draining or known.keys_version != self.relay.admitter.keys_version:
             return False
-        body = known.body_of(data)
+        body = body_behind(known.before, known.after, data)
         if body is None or len(body) > self.limits.body_bytes:
             return False
         if self.requests + 1 >= self.limits.requests_per_connection:
@@ -323,7 +326,7 @@ class Front(HttpToolsProtocol):
         self.requests += 1
         self._remembers = _REMEMBERED
         self.url, self.headers, self.fields = known.url, known.headers, known.fields
-        self._key = known.key
+        self._sent_on, self._key = known.sent_on, known.key
         self._family = known.family
         self._body = body
         self._begin()
@@ -337,9 +340,10 @@ class Front(HttpToolsProtocol):
             return
         family = FAMILIES.get(self.url.partition(b"?")[0], "")
         version = self.relay.admitter.keys_version
-        known = KnownHead(*parted, family, self.url, self.headers, self.fields, self._key, version)
-        if known.body_of(data) is not None and len(data) <= self.limits.body_bytes:
-            self._known = known
+        if body_behind(*parted, data) is not None and len(data) <= self.limits.body_bytes:
+            self._known = KnownHead(
+                *parted, family, self.url, self.headers, self.fields, self._sent_on, self._key, version
+            )
 
     def _begin(self) -> None:
         """The request is complete: answer it."""
@@ -352,7 +356,7 @@ class Front(HttpToolsProtocol):
             if self._refusal is not None:
                 raise self._refusal
             call = relay.admitter.admit(
-                self._key, request_id, self.url, family, self.headers, self.fields, body, answer_headers
+                self._key, request_id, self.url, family, self._sent_on, self.fields, body, answer_headers
             )
         except GatewayError as error:
             self._refusal = None

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from gateway.errors import GatewayError
-from gateway.relay.fields import Headers, sent_on_lines, status_line
+from gateway.relay.fields import status_line
 from gateway.relay.framing import Framing
 from gateway.relay.upstream import ResponseHead
 
-_TRACE = frozenset((b"traceparent",))
 
-
-def request_head(path: bytes, host: bytes, headers: Headers, extra: bytes, length: int) -> bytes:
-    """The head sent to a worker. `extra` holds whole header lines of ours; they replace the client's."""
-    lines = sent_on_lines(headers, _TRACE) if b"traceparent: " in extra else sent_on_lines(headers)
+def request_head(path: bytes, host: bytes, lines: bytes, extra: bytes, length: int) -> bytes:
+    """The head sent to a worker: `lines` of the client's own, and of ours."""
     return b"POST %b HTTP/1.1\r\nhost: %b\r\n%b%baccept-encoding: identity\r\ncontent-length: %d\r\n\r\n" % (
         path,
         host,
@@ -42,6 +39,15 @@ def response_head(head: ResponseHead, extra: bytes, http11: bool, keep_alive: bo
         extra,
         b"\r\n" if keep_alive else b"connection: close\r\n\r\n",
     )
+
+
+def server_timing(queue: float, connect: float, route: float, first_byte: float) -> bytes:
+    """The value of a W3C Server-Timing field, from seconds."""
+    if queue or connect:
+        waits = b"queue;dur=%.1f, connect;dur=%.1f" % (queue * 1e3, connect * 1e3)
+    else:
+        waits = b"queue;dur=0.0, connect;dur=0.0"
+    return b"%b, route;dur=%.2f, first_byte;dur=%.1f" % (waits, route * 1e3, first_byte * 1e3)
 
 
 def error_response(error: GatewayError, family: str, extra: bytes, keep_alive: bool) -> bytes:

@@ -1,4 +1,4 @@
-"""Heads that repeat: a client that keeps its connection sends the same fields with every request.
+"""Heads that repeat: who keeps a connection sends the same fields with every message.
 
 A head that was parsed, checked and found good once is recognised by its bytes when it comes again; only the
 digits of its content-length may differ. Nothing that was not in the first head can be in the second.
@@ -27,22 +27,23 @@ class KnownHead(msgspec.Struct, frozen=True):
     url: bytes
     headers: Headers
     fields: dict[bytes, bytes]
+    sent_on: bytes
     key: Key | None
     keys_version: int
     """Of the key ring that knew `key`."""
 
-    def body_of(self, data: bytes) -> bytes | None:
-        """The body, if `data` is exactly one request with this head, else None."""
-        before = self.before
-        if not data.startswith(before):
-            return None
-        start = len(before)
-        end = data.find(b"\r", start, start + _DIGITS + 1)
-        digits = data[start:end]
-        if end < 0 or not digits.isdigit() or not data.startswith(self.after, end):
-            return None
-        start = end + len(self.after)
-        return data[start:] if len(data) - start == int(digits) else None
+
+def body_behind(before: bytes, after: bytes, data: bytes) -> bytes | None:
+    """The body, if `data` is exactly one message whose head is `before`, a length, and `after`, else None."""
+    if not data.startswith(before):
+        return None
+    start, rest = len(before), len(after)
+    end = data.find(after, start, start + _DIGITS + rest)
+    digits = data[start:end]
+    if end < 0 or not digits.isdigit():
+        return None
+    body = data[end + rest :]
+    return body if len(body) == int(digits) else None
 
 
 def split_head(data: bytes) -> tuple[bytes, bytes] | None:

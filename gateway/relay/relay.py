@@ -18,7 +18,8 @@ from gateway.relay import deadlines
 from gateway.relay.accounting import AccessRecord, Accounting
 from gateway.relay.breaker import Breakers
 from gateway.relay.call import Admitter, Call, Keys
-from gateway.relay.exchange import Client, Exchange
+from gateway.relay.client import Client
+from gateway.relay.exchange import Exchange
 from gateway.relay.pool import Pool
 from gateway.relay.retry import HedgeDelay, RetryBudget
 from gateway.relay.settings import RelaySettings
@@ -180,6 +181,8 @@ class Relay:
             child = self._child_traceparent(call.sent_traceparent or call.traceparent)
             call.sent_traceparent = child
             lines += b"traceparent: %b\r\n" % child.encode()
+        elif call.traceparent is not None:
+            lines += b"traceparent: %b\r\n" % call.traceparent.encode("latin-1")
         return lines
 
     # inside

@@ -11,27 +11,25 @@ STEP: Final = 1024
 class Discard:
     """Dictionaries that nobody reads any more."""
 
-    __slots__ = ("_dictionaries",)
+    __slots__ = ("dictionaries",)
 
     def __init__(self) -> None:
-        self._dictionaries: list[dict[Any, Any]] = []
-
-    def __bool__(self) -> bool:
-        return bool(self._dictionaries)
+        self.dictionaries: list[dict[Any, Any]] = []
+        """What is left; read only."""
 
     def add(self, dictionary: dict[Any, Any]) -> None:
         """The caller must not keep it."""
         if dictionary:
-            self._dictionaries.append(dictionary)
+            self.dictionaries.append(dictionary)
 
     def step(self) -> None:
         """Free some."""
         left = STEP
-        while left and self._dictionaries:
-            dictionary = self._dictionaries[-1]
+        while left and self.dictionaries:
+            dictionary = self.dictionaries[-1]
             some = min(left, len(dictionary))
             for _ in range(some):
                 dictionary.popitem()
             left -= some
             if not dictionary:
-                self._dictionaries.pop()
+                self.dictionaries.pop()

@@ -9,6 +9,7 @@ resistant: a forged collision costs a wrong estimate and nothing else, so never 
 from __future__ import annotations
 
 from bisect import bisect_right
+from functools import lru_cache
 
 from xxhash import xxh3_64_intdigest
 
@@ -77,10 +78,15 @@ class Fingerprint:
         return steps if depth else [*steps, self.head_bytes]
 
 
+@lru_cache(256)
+def _seed(model: str) -> int:
+    return xxh3_64_intdigest(model.encode())
+
+
 def fingerprint(model: str, head: bytes, body: bytes) -> Fingerprint:
     """Hash `head` as one unit and `body` in whole chunks; a shorter rest is in no prefix."""
     digest = xxh3_64_intdigest
-    key = digest(model.encode())
+    key = _seed(model)
     hashes: list[int] = []
     if head:
         key = digest(head, key)

@@ -78,9 +78,14 @@ class CacheMirror:
     def depth(self, prompt: Fingerprint) -> int:
         """How many of the prompt's prefixes are resident, counted from the shallowest."""
         hashes = prompt.hashes
-        resident = self._resident
-        if not hashes or hashes[-1] not in resident:
+        if not hashes:
             return 0
+        resident = self._resident
+        newest = resident.newest
+        if hashes[-1] not in newest and hashes[-1] not in resident:
+            return 0
+        if hashes[0] in newest:
+            return len(hashes)
         return len(hashes) - bisect_left(hashes, True, key=resident.__contains__)
 
     def possible_depth(self, prompt: Fingerprint) -> int:
@@ -96,7 +101,7 @@ class CacheMirror:
         hashes = prompt.hashes
         resident, ghosts = self._resident, self._ghosts
         fresh = len(hashes) - depth
-        if self._discard:
+        if self._discard.dictionaries:
             self._discard.step()
         if fresh:
             added = hashes[:fresh]
@@ -109,7 +114,7 @@ class CacheMirror:
             resident.renew(islice(hashes, fresh, None))
         except KeyError:  # a shallower prefix was taken out by the engine's word, a deeper one was not
             self._touch_each(prompt)
-        if self._used > self.capacity or len(self) > self.max_entries:
+        if self._used > self.capacity or (fresh and len(self) > self.max_entries):
             self._evict()
 
     def _touch_each(self, prompt: Fingerprint) -> None:
@@ -183,9 +188,9 @@ class CacheMirror:
 
     def shed(self) -> bool:
         """Free some of what `clear` left behind; True while there is more."""
-        if self._discard:
+        if self._discard.dictionaries:
             self._discard.step()
-        return bool(self._discard)
+        return bool(self._discard.dictionaries)
 
     @property
     def learning(self) -> bool:

@@ -35,6 +35,12 @@ class Lane:
         self.rates, self.decode = rates
         self.account = account
 
+    def estimate(self, state: WorkerState, work: Work, now: float) -> float:
+        """Seconds to the first token of `work`, if it goes there now."""
+        rates, factor = self.rates, state.speed.factor
+        waiting = state.queue.seconds(rates, factor, now)
+        return waiting + factor * rates.of(work) + self.decode.slope * state.worker.in_flight
+
 
 class RoutedRequest:
     """Implements `Assignment`. `finish` must be called once; a second call is ignored."""
@@ -57,6 +63,7 @@ class RoutedRequest:
         why: str,
         candidates: int,
         now: float,
+        estimate: float,
     ) -> None:
         self._router = router
         self._lane = lane
@@ -64,19 +71,14 @@ class RoutedRequest:
         self.worker = state.worker
         self._prompt: Fingerprint | None = prompt
         self._depth = depth
-        self._cached = prompt.covered(depth) if depth else 0
+        self._cached = cached = prompt.covered(depth) if depth else 0
         self._total = prompt.total_bytes
         self._work = work
-        self._possible = possible
+        self._possible = cached if possible == depth else prompt.covered(possible)
         self._why = why
         self.candidates = candidates
         self._now = now
-        rates, factor = lane.rates, state.speed.factor
-        self.estimate = (
-            state.queue.seconds(rates, factor, now)
-            + factor * rates.of(work)
-            + lane.decode.slope * state.worker.in_flight
-        )
+        self.estimate = estimate
         """Predicted seconds to the first token."""
         self.key = 0
         """Number under which peers know it."""

@@ -60,26 +60,34 @@ class Router:
         self, request: RouteRequest, now: float, exclude: frozenset[str] = frozenset()
     ) -> RoutedRequest:
         """See `gateway.routing.assignment.Router.assign`."""
-        states = self._states
         model = request.model
-        serving = self.fleet.serving(model)
+        candidates = [
+            state
+            for state in self._states.values()
+            if (worker := state.worker).health == "ready"
+            and worker.in_flight < worker.max_in_flight
+            and model in worker.models
+            and (worker.breaker == "closed" or worker.accepting)
+        ]
         if exclude:
-            candidates = [states[w.id] for w in serving if w.id not in exclude]
-        else:
-            candidates = [states[w.id] for w in serving]
+            candidates = [state for state in candidates if state.worker.id not in exclude]
         if self._left and not self._left[-1].shed():
             self._left.pop()
         if not candidates:
             raise self._nobody(model, exclude)
         lane = self._lanes.get((request.policy, model)) or self._open_lane(request.policy, model)
         prompt = fingerprint(model, request.head, request.body)
-        state, why, depth = lane.policy.choose(candidates, request, prompt, now)
+        state, why, depth, estimate = lane.policy.choose(candidates, request, prompt, now)
         cache = state.cache
         if depth < 0:
             depth = cache.depth(prompt)
-        possible = prompt.covered(cache.possible_depth(prompt) if cache.learning else depth)
+        possible = cache.possible_depth(prompt) if cache.learning else depth
         work = state.work(prompt, depth, request.stream)
-        routed = RoutedRequest(self, lane, state, prompt, depth, work, possible, why, len(candidates), now)
+        if estimate < 0.0:
+            estimate = lane.estimate(state, work, now)
+        routed = RoutedRequest(
+            self, lane, state, prompt, depth, work, possible, why, len(candidates), now, estimate
+        )
         state.queue.add(routed, work, now)
         if self.peers is not None:
             routed.key = next(self._keys)

@@ -16,6 +16,8 @@ V = TypeVar("V")
 PARTS: Final = 64
 GENERATIONS: Final = 4
 MOST_GENERATIONS: Final = 8
+SMALLEST: Final = 16
+"""A generation has at least so many keys."""
 
 
 class RecentMap(Generic[V]):
@@ -25,10 +27,12 @@ class RecentMap(Generic[V]):
     Within the newest a key that is used again stays where it is, which is what makes using one cheap.
     """
 
-    __slots__ = ("_count", "_generations", "_oldest")
+    __slots__ = ("_count", "_generations", "_oldest", "newest")
 
     def __init__(self) -> None:
-        self._generations: list[dict[int, V]] = [{}]
+        self.newest: dict[int, V] = {}
+        """The newest generation, to look into without a call; read only."""
+        self._generations: list[dict[int, V]] = [self.newest]
         """The newest first."""
         self._oldest: list[int] = []
         """Keys that the last generation had when it was first taken from, the oldest at the end."""
@@ -53,14 +57,13 @@ class RecentMap(Generic[V]):
     def put(self, key: int, value: V) -> None:
         """Set a value; the key becomes the newest."""
         self.pop(key)
-        self._generations[0][key] = value
+        self.newest[key] = value
         self._count += 1
         self._grown()
 
     def add(self, keys: Sequence[int], values: Sequence[V]) -> Sequence[V]:
         """Make keys the newest, in order; those that are not there yet get `values`, which are returned."""
-        generations = self._generations
-        newest = generations[0]
+        generations, newest = self._generations, self.newest
         if all(generation.keys().isdisjoint(keys) for generation in generations):
             newest.update(zip(keys, values, strict=True))
             fresh = values
@@ -77,11 +80,12 @@ class RecentMap(Generic[V]):
 
     def renew(self, keys: Iterable[int]) -> None:
         """Make keys the newest, in order. Raises KeyError at one that is not there."""
-        newest = self._generations[0]
-        for key in [key for key in keys if key not in newest]:
-            if not self._renew(key):
-                raise KeyError(key)
-        self._grown()
+        newest = self.newest
+        if older := [key for key in keys if key not in newest]:
+            for key in older:
+                if not self._renew(key):
+                    raise KeyError(key)
+            self._grown()
 
     def _renew(self, key: int) -> bool:
         newest, *older = self._generations
@@ -96,13 +100,18 @@ class RecentMap(Generic[V]):
     def _grown(self) -> None:
         """Begin a new generation when the newest has its share."""
         generations = self._generations
-        if len(generations[0]) * GENERATIONS <= self._count:
+        if len(self.newest) < max(SMALLEST, self._count // GENERATIONS):
             return
-        generations.insert(0, {})
+        self._begin()
         if len(generations) > MOST_GENERATIONS:
             newer = generations.pop(-2)
             self._oldest[:0] = reversed(newer) if self._oldest else ()
             generations[-1].update(newer)
+
+    def _begin(self) -> None:
+        """Begin a generation."""
+        self.newest = {}
+        self._generations.insert(0, self.newest)
 
     def pop(self, key: int) -> V | None:
         """Take a key out; its value, or None where it was not there."""
@@ -136,7 +145,7 @@ class RecentMap(Generic[V]):
         generations = self._generations
         while not self._oldest:
             if len(generations) == 1:
-                generations.insert(0, {})
+                self._begin()
             elif not generations[-1]:
                 generations.pop()
                 continue
@@ -147,7 +156,8 @@ class RecentMap(Generic[V]):
     def take(self) -> list[dict[int, V]]:
         """Everything, as dictionaries that are nobody's any more, the oldest first; the map is empty then."""
         generations = self._generations
-        self._generations, self._oldest, self._count = [{}], [], 0
+        self._generations, self._oldest, self._count = [], [], 0
+        self._begin()
         return generations[::-1]
 
 

@@ -83,10 +83,11 @@ class WorkerState:
 
     def work(self, prompt: Fingerprint, depth: int, end_seen: bool) -> Work:
         """What a prompt takes here, of which `depth` prefixes are on the device."""
-        cached = prompt.covered(depth)
+        cached = prompt.covered(depth) if depth else 0
         total = prompt.total_bytes
-        if self.cache.has_lower:
-            deeper, tiers = self.cache.lower_depth(prompt, depth)
+        cache = self.cache
+        if (cache.lower or cache.shared) and cache.has_lower:
+            deeper, tiers = cache.lower_depth(prompt, depth)
             if tiers:
                 loaded = prompt.covered(deeper) - cached
                 new = total - cached - loaded + int(self.load_prices.of(tiers) * loaded)

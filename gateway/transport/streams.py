@@ -13,7 +13,7 @@ import structlog
 from gateway.access.keys import Key
 from gateway.errors import GatewayError, NotFound, RateLimited
 from gateway.relay.call import Call
-from gateway.relay.exchange import Client
+from gateway.relay.client import Client
 from gateway.relay.relay import Relay
 from gateway.transport.counts import LATE_SECONDS, Path, StreamCounts
 from gateway.transport.settings import StreamSettings

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from gateway.errors import GatewayError
 from gateway.relay.call import Call
-from gateway.relay.exchange import ANSWERING, DONE, PING_CHUNK, Client, Exchange
+from gateway.relay.client import Client
+from gateway.relay.exchange import PING_CHUNK, Exchange
 from gateway.relay.framing import LAST_CHUNK, ChunkedReader, chunk, whole_chunk
 from gateway.relay.relay import Relay
 from gateway.relay.sse import error_event, split_events
+from gateway.relay.states import ANSWERING, DONE
 from gateway.routing.assignment import Outcome
 from gateway.transport.stream import Status, Stream
 from gateway.transport.token_log import Truncated

@@ -17,6 +17,8 @@ class Choice(NamedTuple):
     why: str
     """Short printable ASCII without spaces or semicolons; empty where the policy's name says it all."""
     depth: int = -1
+    estimate: float = -1.0
+    """Seconds to the first token there; -1 where the policy did not reckon."""
 
 
 class Policy(Protocol):

@@ -28,18 +28,23 @@ class TimeToFirstToken:
         self, candidates: Sequence[WorkerState], request: RouteRequest, prompt: Fingerprint, now: float
     ) -> Choice:
         foresight, rates, slope = self._foresight, self._rates, self._decode.slope
+        overhead, by_byte, by_area = rates.overhead, rates.by_byte, rates.by_area
         total = prompt.total_bytes
         best = candidates[0]
         best_depth = 0
         best_cost = float("inf")
+        best_prefill = 0.0
         best_load = 0
         for state in candidates:
-            depth = state.cache.depth(prompt)
+            cache = state.cache
+            depth = cache.depth(prompt)
             cached = prompt.covered(depth) if depth else 0
-            if state.cache.has_lower:
+            if (cache.lower or cache.shared) and cache.has_lower:
                 cached = total - state.work(prompt, depth, True).new
+            new = total - cached
             speed = state.speed.factor
-            cost = foresight * speed * rates.seconds(total - cached, cached) + slope * state.worker.in_flight
+            prefill = speed * (overhead + by_byte * new + by_area * (new * (cached + total)))
+            cost = foresight * prefill + slope * state.worker.in_flight
             if state.queue.waiting:
                 cost += state.queue.seconds(rates, speed, now)
             if state.others_until > now:
@@ -47,4 +52,5 @@ class TimeToFirstToken:
             load = state.computed_bytes
             if cost < best_cost or (cost == best_cost and load < best_load):
                 best, best_depth, best_cost, best_load = state, depth, cost, load
-        return Choice(best, "", best_depth)
+                best_prefill = prefill
+        return Choice(best, "", best_depth, best_cost - (foresight - 1.0) * best_prefill)

@@ -12,10 +12,12 @@ import pytest
 from engine_adapter.api import WorkerInfo
 from gateway.relay.accounting import AccessRecord, Accounting
 from gateway.relay.breaker import Breakers
-from gateway.relay.exchange import DONE, Exchange
+from gateway.relay.exchange import Exchange
+from gateway.relay.fields import sent_on_lines
 from gateway.relay.pool import Opened, Pool
 from gateway.relay.relay import Observers, Relay
 from gateway.relay.settings import RelaySettings
+from gateway.relay.states import DONE
 from gateway.relay.upstream import UpstreamConnection
 from gateway.routing.assignment import NoWorkerError, Outcome, RouteRequest
 from gateway.routing.fleet import Fleet, Worker
@@ -242,7 +244,7 @@ class Surroundings:
         headers = headers or []
         client = client or MemoryClient()
         call = self.relay.admitter.admit(
-            None, b"id-1", url, family, headers, dict(headers), body, b"x-request-id: id-1\r\n"
+            None, b"id-1", url, family, sent_on_lines(headers), dict(headers), body, b"x-request-id: id-1\r\n"
         )
         exchange = Exchange(self.relay, client, call, self.clock())
         exchange.start()

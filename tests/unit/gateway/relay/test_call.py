@@ -29,7 +29,7 @@ def admit(
 ) -> Call:
     admitter = Admitter(settings or RelaySettings(), None, lambda: default)
     fields = headers or {}
-    return admitter.admit(key, b"id", b"/v1/x", "chat", list(fields.items()), fields, body, b"")
+    return admitter.admit(key, b"id", b"/v1/x", "chat", b"", fields, body, b"")
 
 
 def test_keys_are_asked_for_and_named() -> None:

@@ -7,7 +7,8 @@ import itertools
 import orjson
 import pytest
 
-from gateway.relay.exchange import (
+from gateway.relay.framing import LAST_CHUNK
+from gateway.relay.states import (
     ADMITTED,
     ANSWERING,
     DONE,
@@ -17,7 +18,6 @@ from gateway.relay.exchange import (
     IllegalTransition,
     State,
 )
-from gateway.relay.framing import LAST_CHUNK
 
 from .answers import DOCUMENT, JSON_ANSWER, payload, status
 from .conftest import CHAT, DONE_EVENT, EVENT, STREAM_HEAD, MemoryClient, Surround, chunked
@@ -65,7 +65,7 @@ async def test_a_stream_from_admission_to_its_end(surround: Surround) -> None:
     assert exchange.state is ANSWERING
     assert client.status == 200
     assert (
-        b"server-timing: queue;dur=0.0, route;dur=0.00, connect;dur=200.0, first_byte;dur=300.0\r\n"
+        b"server-timing: queue;dur=0.0, connect;dur=200.0, route;dur=0.00, first_byte;dur=300.0\r\n"
         in client.written
     )
     assert b"x-sluice-worker: w0\r\nx-sluice-route: test\r\n" in client.written

@@ -5,13 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engine_adapter.api import WorkerInfo
-from gateway.relay.exchange import (
-    DONE,
-    QUEUED,
-    ROUTED,
-    SENT,
-)
 from gateway.relay.settings import Admission, RelaySettings, Timeouts
+from gateway.relay.states import DONE, QUEUED, ROUTED, SENT
 
 from .answers import JSON_ANSWER, error
 from .conftest import Surround

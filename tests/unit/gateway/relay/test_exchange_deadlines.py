@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.relay.exchange import (
-    ROUTED,
-)
 from gateway.relay.settings import RelaySettings, Timeouts
+from gateway.relay.states import ROUTED
 
 from .answers import JSON_ANSWER, error, payload
 from .conftest import EVENT, STREAM_HEAD, Surround, chunked

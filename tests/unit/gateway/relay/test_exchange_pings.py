@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.relay.exchange import (
-    ANSWERING,
-)
 from gateway.relay.framing import LAST_CHUNK
 from gateway.relay.settings import RelaySettings, Timeouts
+from gateway.relay.states import ANSWERING
 
 from .answers import DOCUMENT, JSON_ANSWER, payload
 from .conftest import DONE_EVENT, EVENT, STREAM_HEAD, Surround, chunked

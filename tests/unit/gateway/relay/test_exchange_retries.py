@@ -8,12 +8,9 @@ import orjson
 import pytest
 
 from gateway.relay import deadlines
-from gateway.relay.exchange import (
-    ROUTED,
-    SENT,
-)
 from gateway.relay.framing import LAST_CHUNK
 from gateway.relay.settings import RelaySettings, Retries
+from gateway.relay.states import ROUTED, SENT
 
 from .answers import JSON_ANSWER, error, status
 from .conftest import DONE_EVENT, EVENT, STREAM_HEAD, Surround, chunked

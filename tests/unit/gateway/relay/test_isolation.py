@@ -21,7 +21,7 @@ def sent(
 ) -> dict[str, Any]:
     """The body that a worker gets."""
     raw = json.dumps({"model": "m", **body}, separators=(",", ":")).encode()
-    call = Admitter(RelaySettings(), None, lambda: None).admit(key, b"id", url, family, [], {}, raw, b"")
+    call = Admitter(RelaySettings(), None, lambda: None).admit(key, b"id", url, family, b"", {}, raw, b"")
     found: dict[str, Any] = json.loads(call.body)
     return found
 
@@ -75,7 +75,7 @@ def test_routing_takes_the_salt_for_a_part_of_the_prompt() -> None:
     raw = b'{"model":"m","messages":[]}'
     heads = {
         Admitter(RelaySettings(), None, lambda: None)
-        .admit(key, b"id", b"/v1/x", "chat", [], {}, raw, b"")
+        .admit(key, b"id", b"/v1/x", "chat", b"", {}, raw, b"")
         .route.head
         for key in (POOL, ACME, Key("id", "n", "00" * 32, tenant="other"))
     }

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from engine_adapter.api import WorkerInfo
-from gateway.relay.exchange import DONE, QUEUED, Exchange
+from gateway.relay.exchange import Exchange
 from gateway.relay.framing import LAST_CHUNK
 from gateway.relay.settings import (
     Admission,
@@ -20,6 +20,7 @@ from gateway.relay.settings import (
     Retries,
     Timeouts,
 )
+from gateway.relay.states import DONE, QUEUED
 from gateway.relay.upstream import UpstreamConnection
 
 from .conftest import (
