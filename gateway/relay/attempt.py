@@ -115,10 +115,12 @@ class Attempt:
     def on_head(self, head: ResponseHead) -> None:
         self.head = head
         if self._trial is not None:
+            now = self.exchange.relay.now()
             if head.status not in _BLAMED:
+                self.worker.answered_at = now
                 self.breaker.succeeded(self._trial)
             else:
-                self.breaker.failed(self.exchange.relay.now(), self._trial)
+                self.breaker.failed(now, self._trial)
             self._trial = None
         self.exchange.attempt_answered(self, head)
 

@@ -1,7 +1,8 @@
 """Finds out which workers can serve: asks each of them for `/health`, and for `/v1/models` when it is new.
 
-Every worker has a task of its own, so that a slow one delays nobody. What a probe means is decided in
-`worker_health`.
+A worker that is up and has begun an answer since it was last looked at is not asked: a busy fleet costs no
+probes. Every worker has a task of its own, so that a slow one delays nobody. What a probe means is decided
+in `worker_health`.
 """
 
 from __future__ import annotations
@@ -169,12 +170,16 @@ class Prober:
         watch.task = asyncio.create_task(self._watch(worker, watch), name=f"probe {worker.id}")
 
     async def _watch(self, worker: Worker, watch: _Watch) -> None:
+        asked = 0.0
         while True:
+            health = watch.health
+            answers = health.up and worker.answered_at > asked and not watch.wake.is_set()
+            asked = time.monotonic()
             watch.wake.clear()
             generation = worker.generation
-            reason, models = await self._probe(worker, watch.health)
+            reason, models = ("", health.models) if answers else await self._probe(worker, health)
             if worker.generation == generation:
-                self._judge(worker, watch.health, reason, models)
+                self._judge(worker, health, reason, models)
             watch.probed.set()
             pause = watch.health.pause(self._settings.interval, time.monotonic())
             try:

@@ -44,6 +44,8 @@ class Worker:
     kv_replay: str | None = None
     server_name: str | None = None
     """Name to ask for where `host` is one of its addresses."""
+    answered_at: float = 0.0
+    """When it last began an answer that does not blame it, in seconds of a monotonic clock."""
     in_flight: int = 0
     """Requests that this process has sent to it and that have not ended."""
     max_in_flight: int = 512

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -222,6 +223,23 @@ async def test_a_restart_is_probed_anew(tmp_path: Path) -> None:
         write_fleet(p.fleet_file, [WorkerInfo("w0", engine.url, generation=1)])
         await until(lambda: p.worker().models == ("large",))
         assert (p.worker().health, p.worker().max_model_len) == ("ready", 9)
+
+
+async def test_a_worker_that_answers_requests_is_not_asked(tmp_path: Path) -> None:
+    async with (
+        running(Engine()) as busy,
+        running(Engine()) as idle,
+        probing(tmp_path, WorkerInfo("w0", busy.url), WorkerInfo("w1", idle.url)) as p,
+    ):
+        await until(lambda: p.worker("w0").health == p.worker("w1").health == "ready")
+        p.worker().answered_at = time.monotonic() + 3600.0
+        of_busy, of_idle = len(busy.asked), len(idle.asked)
+        await until(lambda: len(idle.asked) > of_idle + 10)
+        assert len(busy.asked) <= of_busy + 1, "one may have been on its way"
+        assert p.worker().health == "ready"
+        p.worker().answered_at = 0.0
+        of_busy = len(busy.asked)
+        await until(lambda: len(busy.asked) > of_busy)
 
 
 async def test_workers_with_a_key_of_their_own(tmp_path: Path) -> None:
