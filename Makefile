@@ -12,6 +12,9 @@ HOST ?= 127.0.0.1
 # More flags for `sluice serve`, e.g. ARGS="--workers 2 --model ./my-model"
 ARGS ?=
 
+# How long `make fuzz` runs each harness.
+SECONDS ?= 60
+
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
@@ -90,6 +93,10 @@ endif
 loadtest: $(STAMPS)/loadtest ## One minute of chat users against fake engines, with a table at the end
 	PYTHON=$(BIN)/python loadtests/run.sh
 
+.PHONY: fuzz
+fuzz: $(STAMPS)/fuzz ## Fuzz the parsers, each for SECONDS (60)
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
 .PHONY: clean
 clean: ## Remove what was built, the Python environment included
 	rm -rf $(VENV) web/dist web/node_modules .sluice build *.egg-info .mypy_cache .ruff_cache .import_linter_cache
@@ -119,6 +126,10 @@ $(STAMPS)/engine: $(STAMPS)/base engine_adapter/vllm/pin.py $(wildcard engine_ad
 
 $(STAMPS)/dev: $(STAMPS)/base
 	$(BIN)/python -m pip install --quiet --no-warn-conflicts -e '.[dev]'
+	@touch $@
+
+$(STAMPS)/fuzz: $(STAMPS)/base
+	$(BIN)/python -m pip install --quiet --no-warn-conflicts -e '.[fuzz]'
 	@touch $@
 
 $(STAMPS)/loadtest: $(STAMPS)/base
