@@ -77,6 +77,9 @@ class KVView:
     position: int = 0
     """Place of the chunk's first token in its sequence. Codecs that undo RoPE need it when they encode and
     write it down; a wrong one costs bytes, never correctness, and decoding does not look at it."""
+    queries: Sequence[npt.NDArray[np.float32]] | None = None
+    """Rotated queries of the chunk's last tokens, [kv_heads, window, head_dim] per layer, where somebody has
+    them: codecs that drop tokens may look at what is asked for. No engine connector is handed any."""
 
     @property
     def blocks(self) -> int:

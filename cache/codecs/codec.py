@@ -42,6 +42,13 @@ class Codec(Protocol):
         """Whether decode gives back the same bits for every input, NaNs included."""
         ...
 
+    @property
+    def keeps_every_token(self) -> bool:
+        """Whether decode gives back every token, though changed. If not, the codec's `present` says which
+        there are, the others decode to zeros, and only an engine that attends to those alone may use the KV:
+        no paged one. Whoever serves paged engines refuses such codecs (`refuse_holes`)."""
+        ...
+
     def config(self) -> dict[str, Any]:
         """What decoding needs to know, as CBOR values; `registry.make(name, config)` rebuilds the codec."""
         ...
@@ -65,3 +72,12 @@ class Codec(Protocol):
     def decode_layer(self, payload: Bytes, layer: int, view: KVView) -> None:
         """Fill one layer of `view`, reading only the bytes that this takes."""
         ...
+
+
+def refuse_holes(codec: Codec) -> None:
+    """Raise ValueError for a codec whose KV a paged engine would misread."""
+    if not codec.keeps_every_token:
+        raise ValueError(
+            f"codec {codec.name} leaves tokens out, and a paged engine attends to every place of a prefix,"
+            " also to empty ones; take a codec that keeps every token"
+        )

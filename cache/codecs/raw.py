@@ -15,6 +15,7 @@ class Raw:
 
     name = "raw"
     lossless = True
+    keeps_every_token = True
 
     def config(self) -> dict[str, Any]:
         return {}

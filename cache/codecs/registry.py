@@ -20,6 +20,7 @@ _MAKERS: Mapping[str, str] = MappingProxyType(
         "int2": "cache.codecs.affine:int2",
         "cachegen": "cache.codecs.calibrated:cachegen",
         "weir": "cache.codecs.calibrated:weir",
+        "dropped": "cache.codecs.dropped:Dropped",
     }
 )
 """Name -> `module:callable`; the callable takes the configuration as keyword arguments."""

@@ -27,6 +27,7 @@ class SectionCodec:
 
     name: str
     lossless: bool = False
+    keeps_every_token: bool = True
     note_bytes: int = 0
 
     def config(self) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 A context is prefilled once. For every codec its whole chunks are encoded and decoded again, straight in the
 engine's page format; tokens behind the last whole chunk are kept, as an engine would recompute them. Both KVs
-then serve the same teacher-forced continuation and the same greedy reply.
+then serve the same teacher-forced continuation and the same greedy reply. Tokens that a codec leaves out are
+left out of attention too, which plain PyTorch can do and a paged engine cannot; all others keep their
+positions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,11 +18,14 @@ import torch
 
 from cache.calibration.quality import Measured
 from cache.codecs.codec import Codec
+from cache.codecs.dropped import Dropped, Marks
+from cache.codecs.droppers import WINDOW
 from cache.frame import Header, encode_head
 from cache.keys import KEY_BYTES, ChunkKey
 from cache.layout import KVLayout
 from engine_adapter.calibration.contexts import Context
 from engine_adapter.calibration.kv import exact_kv, from_view, layout_of, to_view
+from engine_adapter.calibration.queries import Queries, watched
 from engine_adapter.demo.generate import continuation_scores, greedy
 from engine_adapter.demo.model import LayerCache, Llama
 
@@ -77,17 +82,19 @@ def measure(
     chunk_tokens: int,
     seen: Callable[[int], None],
 ) -> list[Measured]:
-    """Every codec on every context; `seen` hears how many contexts are done."""
+    """Every codec on every context, in chunks of `chunk_tokens` or, if that is 0, all whole blocks as one
+    chunk; `seen` hears how many contexts are done."""
     layout = layout_of(model)
     tallies = [Tally(label) for label, _ in codecs]
     for number, context in enumerate(contexts):
-        kv = exact_kv(model, context.prompt[:-1])
+        with watched(model) as queries:
+            kv = exact_kv(model, context.prompt[:-1])
         full = continuation_scores(model, context.prompt, context.continuation, kv)
         reply = _greedy(model, context, kv, end) if context.question is not None else []
         for tally, (_, codec) in zip(tallies, codecs, strict=True):
-            changed = _round_trip(layout, kv, codec, chunk_tokens, tally)
+            changed = _round_trip(layout, kv, queries, codec, chunk_tokens, tally)
             other = continuation_scores(model, context.prompt, context.continuation, changed)
-            compare(tally, context, full, other)
+            _compare(tally, context, full, other)
             if context.question is not None:
                 right = context.question.score(decode_text(reply))
                 again = context.question.score(decode_text(_verified(model, context, changed, end, reply)))
@@ -102,22 +109,44 @@ def measure(
 
 
 def _round_trip(
-    layout: KVLayout, kv: Sequence[LayerCache], codec: Codec, chunk_tokens: int, tally: Tally
+    layout: KVLayout,
+    kv: Sequence[LayerCache],
+    queries: Queries,
+    codec: Codec,
+    chunk_tokens: int,
+    tally: Tally,
 ) -> list[LayerCache]:
     changed = [(k.clone(), v.clone()) for k, v in kv]
-    blocks = chunk_tokens // layout.block_tokens
-    for first in range(0, kv[0][0].shape[2] - chunk_tokens + 1, chunk_tokens):
+    tokens = kv[0][0].shape[2]
+    blocks = (chunk_tokens or tokens) // layout.block_tokens
+    size = blocks * layout.block_tokens
+    held = np.ones((layout.layers, layout.kv_heads, tokens), np.bool_)
+    for first in range(0, tokens - size + 1, size):
+        end = first + size
         view = to_view(layout, kv, first, blocks)
+        view = replace(view, queries=[asked[:, max(first, end - WINDOW) : end] for asked in queries])
         out = np.empty(codec.bound(layout, blocks), np.uint8)
         taken = codec.encode(view, out)
         for page in view.pages:
             page.fill(0)
         codec.decode(out[:taken], view)
         from_view(view, changed)
+        if isinstance(codec, Dropped):
+            held[:, :, first:end] = codec.present(out[:taken], layout, blocks)
         tally.payload_bytes += taken
         tally.frame_bytes += taken + _head_bytes(layout, codec, blocks, first, taken)
         tally.elements += blocks * layout.layers * layout.page_elements
-    return changed
+    return changed if codec.keeps_every_token else _without_holes(changed, held)
+
+
+def _without_holes(kv: Sequence[LayerCache], held: Marks) -> list[LayerCache]:
+    """The tokens that are there, as many for every head."""
+    made = []
+    for (keys, values), marks in zip(kv, held, strict=True):
+        places = torch.from_numpy(np.nonzero(marks)[1].reshape(1, len(marks), -1, 1))
+        places = places.expand(-1, -1, -1, keys.shape[-1])
+        made.append((keys.gather(2, places), values.gather(2, places)))
+    return made
 
 
 def _head_bytes(layout: KVLayout, codec: Codec, blocks: int, position: int, payload: int) -> int:
@@ -136,7 +165,7 @@ def _head_bytes(layout: KVLayout, codec: Codec, blocks: int, position: int, payl
     return len(encode_head(header))
 
 
-def compare(tally: Tally, context: Context, full: torch.Tensor, other: torch.Tensor) -> None:
+def _compare(tally: Tally, context: Context, full: torch.Tensor, other: torch.Tensor) -> None:
     """Add the difference of two teacher-forced continuations to a tally."""
     places = list(range(len(context.continuation)))
     divergence = float((full.exp() * (full - other)).sum())
@@ -149,7 +178,8 @@ def compare(tally: Tally, context: Context, full: torch.Tensor, other: torch.Ten
 
 
 def _greedy(model: Llama, context: Context, kv: list[LayerCache], end: int) -> list[int]:
-    return greedy(model, context.prompt, end=end, limit=REPLY_LIMIT, past=kv)
+    covered = len(context.prompt) - 1
+    return greedy(model, context.prompt, end=end, limit=REPLY_LIMIT, past=kv, covered=covered)
 
 
 def _verified(model: Llama, context: Context, kv: list[LayerCache], end: int, draft: list[int]) -> list[int]:

@@ -16,7 +16,8 @@ from cache.calibration.tables import Tables, fingerprint
 from cache.codecs import registry
 from cache.codecs.calibrated import Calibrated
 from cache.codecs.codec import Codec
-from engine_adapter.calibration import ablation, bench, dropping
+from cache.codecs.droppers import RULES
+from engine_adapter.calibration import ablation, bench
 from engine_adapter.calibration.contexts import BENCH_SEED, CALIBRATION_SEED, Context, texts, worlds
 from engine_adapter.calibration.train import Statistics, gather, tables_for
 from engine_adapter.demo.chat import END
@@ -96,6 +97,17 @@ class Session:
                 ]
         return made
 
+    def dropping(self) -> list[LabelledCodec]:
+        """Every rule for dropping tokens at several shares, what is kept kept exactly."""
+        return [
+            (
+                f"{rule}, {share:.0%} kept",
+                registry.make("dropped", {"rule": rule, "keep": share, "inner": "raw"}),
+            )
+            for rule in RULES
+            for share in (0.5, 0.25, 0.1)
+        ]
+
     def variants(self, number: int, *, seen: Seen) -> list[LabelledCodec]:
         """Variants of the calibrated codecs, each without one of its parts."""
         statistics = self._statistics((), number, (512, 1024, 2048), seen)
@@ -114,15 +126,8 @@ class Session:
         chunk_tokens: int,
         seen: Seen,
     ) -> list[Measured]:
-        """Measure codecs on held-out worlds."""
+        """Measure codecs on held-out worlds; 0 `chunk_tokens` for whole contexts."""
         return self._run(codecs, self._contexts((), number, lengths, BENCH_SEED), chunk_tokens, seen)
-
-    def measure_dropping(
-        self, number: int, lengths: Sequence[int], shares: tuple[float, ...], *, seen: Seen
-    ) -> list[Measured]:
-        """Measure dropping tokens on held-out worlds; whole contexts, not chunks."""
-        contexts = self._contexts((), number, lengths, BENCH_SEED)
-        return [tally.measured(0) for tally in dropping.measure(self.model, contexts, shares, seen=seen)]
 
     @property
     def weights(self) -> str:

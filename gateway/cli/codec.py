@@ -106,7 +106,7 @@ def bench(
     chunk_tokens: Annotated[int, typer.Option(help="Tokens per chunk; a multiple of 32.")] = 256,
     only: Annotated[list[str] | None, typer.Option(help="Codecs to measure (a part of the label).")] = None,
     dropping: Annotated[
-        bool, typer.Option(help="Measure dropping tokens instead, which no paged cache can store.")
+        bool, typer.Option(help="Measure `dropped` instead, on whole contexts; no paged engine can use it.")
     ] = False,
     ablation: Annotated[bool, typer.Option(help="Measure variants of weir and cachegen instead.")] = False,
     calibration: Annotated[int, typer.Option(help="Contexts to fit the variants on.")] = 64,
@@ -119,10 +119,8 @@ def bench(
     session = Session.open(_model_folder(model), threads=threads)
     lengths, measured = length or [512, 1024, 2048, 3500], _counter("measuring: context", contexts)
     if dropping:
-        rows = session.measure_dropping(contexts, lengths, (0.5, 0.25, 0.1), seen=measured)
-        _report(model, rows, out)
-        return
-    if ablation:
+        codecs, chunk_tokens = session.dropping(), 0
+    elif ablation:
         codecs = session.variants(calibration, seen=_counter("calibrating: context", calibration))
     else:
         codecs = session.codecs()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from cache.layout import KVLayout, KVView, view_of
+from cache.layout import Bits, KVLayout, KVView, view_of
 
 LAYOUTS = {
     "cpu-vec": KVLayout(2, 3, 64, "bfloat16", 32, "cpu-vec"),
@@ -62,9 +62,14 @@ def bits_of(values: npt.NDArray[np.float32], layout: KVLayout) -> npt.NDArray[np
     return (values.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8)
 
 
-def floats_of(view: KVView, layer: int) -> npt.NDArray[np.float32]:
+def bits_in(view: KVView, layer: int) -> Bits:
     """Keys and values of a layer as one array [2, blocks, heads, tokens, dim]."""
-    bits = np.stack([view.keys(layer), view.values(layer)])
+    return np.stack([view.keys(layer), view.values(layer)])
+
+
+def floats_of(view: KVView, layer: int) -> npt.NDArray[np.float32]:
+    """`bits_in` as numbers."""
+    bits = bits_in(view, layer)
     if view.layout.dtype == "float32":
         return bits.view(np.float32)
     if view.layout.dtype == "float16":

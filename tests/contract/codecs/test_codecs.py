@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from cache.calibration import library
 from cache.codecs import registry
-from cache.codecs.codec import Codec, CorruptPayload
+from cache.codecs.codec import Codec, CorruptPayload, refuse_holes
+from cache.codecs.dropped import Dropped
 from cache.layout import KVLayout, KVView, view_of
 from tests.contract.codecs import made_up
-from tests.contract.codecs.chunks import CONTENTS, LAYOUTS, chunk, empty, floats_of
+from tests.contract.codecs.chunks import CONTENTS, LAYOUTS, bits_in, chunk, empty, floats_of
 
 BLOCKS = 3
 
@@ -32,6 +33,21 @@ def codec_for(name: str, layout: KVLayout) -> Codec:
     return made_up.codec(name, layout) if name in registry.CALIBRATED else registry.make(name)
 
 
+@pytest.mark.parametrize("name", registry.names())
+def test_a_codec_for_paged_engines_gives_back_every_token(name: str) -> None:
+    """What the flag says is what decoding does: without holes no element stays untouched or turns to zero."""
+    layout = LAYOUTS["cpu-vec"]
+    codec, view, back = codec_for(name, layout), chunk(layout, "normal", BLOCKS), empty(layout, BLOCKS)
+    codec.decode(encoded(codec, view), back)
+    tokens = floats_of(back, 0).any(axis=(0, 4))
+    assert tokens.all() == codec.keeps_every_token
+    if codec.keeps_every_token:
+        refuse_holes(codec)
+    else:
+        with pytest.raises(ValueError, match="leaves tokens out"):
+            refuse_holes(codec)
+
+
 @pytest.fixture
 def codec(name: str, layout: KVLayout) -> Codec:
     return codec_for(name, layout)
@@ -45,6 +61,18 @@ def encoded(codec: Codec, view: KVView) -> NDArray[np.uint8]:
     return out[:taken].copy()
 
 
+def present(codec: Codec, payload: NDArray[np.uint8], view: KVView) -> list[NDArray[np.bool_]]:
+    """Per layer, which elements of `floats_of` a payload holds."""
+    layout = view.layout
+    shape = (layout.layers, layout.kv_heads, view.tokens)
+    marks = (
+        codec.present(payload, layout, view.blocks) if isinstance(codec, Dropped) else np.ones(shape, bool)
+    )
+    paged = marks.reshape(*shape[:2], view.blocks, layout.block_tokens).transpose(0, 2, 1, 3)
+    shape = (2, view.blocks, layout.kv_heads, layout.block_tokens, layout.head_dim)
+    return [np.broadcast_to(layer[None, ..., None], shape) for layer in paged]
+
+
 def same_bits(one: KVView, two: KVView) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(one.pages, two.pages, strict=True))
 
@@ -53,14 +81,18 @@ def same_bits(one: KVView, two: KVView) -> bool:
 @pytest.mark.parametrize("content", CONTENTS)
 def test_round_trip(codec: Codec, layout: KVLayout, content: str, blocks: int) -> None:
     """Lossless codecs give the same bits back, lossy ones finite numbers; a layer with NaN or infinity comes
-    back as it was."""
+    back as it was. Tokens that a codec leaves out come back as zeros."""
     view, back = chunk(layout, content, blocks), empty(layout, blocks)
     before = [page.copy() for page in view.pages]
-    codec.decode(encoded(codec, view), back)
+    payload = encoded(codec, view)
+    codec.decode(payload, back)
+    held = present(codec, payload, view)
     for layer in range(layout.layers):
         assert np.array_equal(before[layer], view.pages[layer]), "encode changed its input"
+        numbers, decoded = bits_in(view, layer), bits_in(back, layer)
+        assert not decoded[~held[layer]].any()
         if codec.lossless or not np.isfinite(floats_of(view, layer)).all():
-            assert np.array_equal(view.pages[layer], back.pages[layer])
+            assert np.array_equal(numbers[held[layer]], decoded[held[layer]])
         else:
             assert np.isfinite(floats_of(back, layer)).all()
 
@@ -71,9 +103,11 @@ RELATIVE_ERROR = {"fp8": 0.05, "int8": 0.01, "int4": 0.15, "int2": 0.6, "cachege
 
 def test_loss_is_small(codec: Codec, layout: KVLayout) -> None:
     view, back = chunk(layout, "normal", BLOCKS), empty(layout, BLOCKS)
-    codec.decode(encoded(codec, view), back)
+    payload = encoded(codec, view)
+    codec.decode(payload, back)
+    held = present(codec, payload, view)
     for layer in range(layout.layers):
-        error = floats_of(view, layer) - floats_of(back, layer)
+        error = (floats_of(view, layer) - floats_of(back, layer))[held[layer]]
         assert np.sqrt((error**2).mean()) <= RELATIVE_ERROR.get(codec.name, 0.0)
 
 
@@ -125,6 +159,7 @@ def test_rebuilt_from_its_config(name: str, tmp_path: Path) -> None:
     assert np.array_equal(encoded(codec, view), encoded(twin, view))
     assert twin.config() == codec.config()
     assert twin.lossless == codec.lossless
+    assert twin.keeps_every_token == codec.keeps_every_token
 
 
 def test_payload_at_any_address(codec: Codec, layout: KVLayout) -> None:

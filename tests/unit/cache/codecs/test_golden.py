@@ -28,6 +28,7 @@ CONFIGS: dict[str, dict[str, object]] = {
     "int2": {"k_bits": 2, "v_bits": 2},
     "cachegen": {"level": "balanced"},
     "weir": {"level": "balanced"},
+    "dropped": {"rule": "keydiff", "keep": 0.5, "inner": "int8", "config": {"k_bits": 8, "v_bits": 8}},
 }
 
 

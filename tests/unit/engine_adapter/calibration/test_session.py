@@ -11,12 +11,14 @@ torch = pytest.importorskip("torch")
 
 from cache.calibration.library import Library  # noqa: E402
 from cache.codecs import registry  # noqa: E402
-from engine_adapter.calibration import dropping  # noqa: E402
-from engine_adapter.calibration.contexts import texts, worlds  # noqa: E402
+from cache.codecs.droppers import RULES  # noqa: E402
+from engine_adapter.calibration.contexts import texts  # noqa: E402
 from engine_adapter.calibration.kv import exact_kv, from_view, layout_of, rows_of, to_view  # noqa: E402
+from engine_adapter.calibration.queries import watched  # noqa: E402
 from engine_adapter.calibration.session import Session  # noqa: E402
 from engine_adapter.demo.checkpoint import save_model  # noqa: E402
 from engine_adapter.demo.family import MODELS  # noqa: E402
+from engine_adapter.demo.generate import prefill  # noqa: E402
 from engine_adapter.demo.model import Llama, LlamaShape  # noqa: E402
 from engine_adapter.demo.tokenizer import load_tokenizer, save_tokenizer  # noqa: E402
 
@@ -103,11 +105,34 @@ def test_rows_undo_rope(session: Session) -> None:
     assert np.abs(cached - cached[0]).max() > 0.1 * np.abs(rows).max()
 
 
-def test_dropping_nothing_changes_nothing(session: Session) -> None:
-    contexts = list(worlds(session.tokenizer, 1, [256], 5))
-    for tally in dropping.measure(session.model, contexts, (1.0, 0.3), seen=_quiet):
-        measured = tally.measured(0)
-        if "100%" in tally.label:
-            assert measured.kl == pytest.approx(0, abs=1e-5)
+def test_dropping_nothing_changes_nothing_and_bytes_count(session: Session) -> None:
+    codecs = [
+        (f"{rule} {keep}", registry.make("dropped", {"rule": rule, "keep": keep, "inner": "raw"}))
+        for rule in RULES
+        for keep in (1.0, 0.3)
+    ]
+    for row in session.measure(codecs, 2, [300], chunk_tokens=0, seen=_quiet):
+        if row.codec.endswith("1.0"):
+            assert row.kl == pytest.approx(0, abs=1e-5)
+            assert row.accuracy == row.accuracy_full
+            assert row.bits_per_element > 16
         else:
-            assert measured.bits_per_element < 6
+            assert row.kl > 1e-5
+            assert 4.8 < row.bits_per_element < 6.5
+
+
+def test_queries_are_those_of_attention(session: Session) -> None:
+    """What the first layer asks with, turned by positions."""
+    model, prompt = session.model, list(range(10, 60))
+    with watched(model) as queries:
+        kv = prefill(model, prompt)
+    assert [asked.shape for asked in queries] == [(2, 50, 16)] * 2
+    with torch.inference_mode():
+        layer = model.layers[0]
+        packed = layer.qkv(layer.input_norm(model.embed(torch.tensor([prompt]))))[0]
+    raw = packed[:, : 4 * 16].reshape(50, 2, 2, 16).mean(dim=2).transpose(0, 1).numpy()
+    # At position 0 nothing is turned; later on lengths stay.
+    assert np.allclose(queries[0][:, 0], raw[:, 0], atol=1e-5)
+    assert np.allclose(np.linalg.norm(queries[0], axis=-1), np.linalg.norm(raw, axis=-1), atol=1e-4)
+    assert not np.allclose(queries[0][:, 1:], raw[:, 1:], atol=1e-3)
+    assert kv[0][0].shape[2] == 50
