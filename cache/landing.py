@@ -91,7 +91,7 @@ class FrameLanding:
             return None
         try:
             codec = self._make(header.codec, header.config)
-            if self._exact[number] and not codec.lossless:
+            if not codec.keeps_every_token or (self._exact[number] and not codec.lossless):
                 return Fault.CODEC
             codec.decode(payload, view_of(self._layout, self._segment.memory(ref), self._blocks))
         except (CorruptPayload, UnknownCodec):

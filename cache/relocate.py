@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cache.codecs import registry
-from cache.codecs.codec import Codec
+from cache.codecs.codec import Codec, refuse_holes
 from cache.counters import MEMORY
 from cache.index import Entry
 from cache.keys import ChunkKey
@@ -83,6 +83,7 @@ class Relocator:
                 "the arena holds raw chunks; move them to the packed tier to compress them in memory"
             )
         made = registry.make(codec, config)
+        refuse_holes(made)
         if not made.lossless:
             raise ValueError(f"codec {codec} is lossy: compressed so, chunks would answer for exact ones")
         done = 0

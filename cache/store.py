@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from cache.arena import Arena, SlotRef
 from cache.codecs import registry
-from cache.codecs.codec import Codec
+from cache.codecs.codec import Codec, refuse_holes
 from cache.counters import MEMORY, StoreStats, TierStats
 from cache.economy import Decision, Economy, Segment
 from cache.fetch import Fetcher
@@ -123,14 +123,16 @@ class Store:
     def open_namespace(self, namespace: Namespace, codec: Codec | None = None) -> bytes:
         """Tell the store of a namespace before its first key; returns its digest. Idempotent.
 
-        `codec` replaces the tiers' codec for it. Raises ValueError if the namespace is of another layout, or
-        the codec is lossy and the namespace exact.
+        `codec` replaces the tiers' codec for it. Raises ValueError if the namespace is of another layout, the
+        codec leaves tokens out, or it is lossy and the namespace exact.
         """
         if namespace.layout != self.layout.fingerprint():
             raise ValueError("the namespace belongs to another KV layout than this store's arena")
         if codec is not None and not codec.lossless and namespace.kind == EXACT:
             raise ValueError(f"codec {codec.name} is lossy: its chunks need a namespace of another kind")
         digest = namespace.digest()
+        if codec is not None:
+            refuse_holes(codec)
         if codec is not None and any(link.streamer is not None for link in self._links.values()):
             ladder = ladder_of(namespace)
             if ladder is not None:
@@ -509,6 +511,7 @@ class Store:
         # Lossy KV that was decoded is not encoded again: every generation would lose more.
         if self._exact(entry.key):
             self._saver.arrived(entry, tier)
+        refuse_holes(codec)
 
     def _known(self, keys: Sequence[ChunkKey], ready: int, wall: float) -> int:
         find = self._ledger.entries.get
