@@ -71,6 +71,10 @@ class TierStats:
     """Chunks waiting to be written."""
     available: bool
     """False while the circuit is open."""
+    tenants: Mapping[str, int] = field(default_factory=dict)
+    """Bytes by tenant, over all who share the tier; empty where it cannot tell."""
+    streamed: Mapping[str, int] = field(default_factory=dict)
+    """Chunks read by quality level, where the tier chooses among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ class StoreStats:
     tiers: Mapping[str, TierStats]
     """Fastest first."""
     tenants: Mapping[str, int]
-    """Arena bytes by tenant."""
+    """Arena bytes by tenant; what they have elsewhere is with the tiers."""
     leases: int
     reservations: int
     held_chunks: int

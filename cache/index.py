@@ -106,6 +106,11 @@ class Room:
             self._used[tenant] = used + len(refs) * nbytes
         return refs
 
+    def is_full_for(self, tenant: str) -> bool:
+        """Whether the tenant has a quota and has used it up."""
+        quota = self._quota(tenant)
+        return quota is not None and self.used(tenant) + self._arena.slot_bytes > quota
+
     def give(self, ref: SlotRef, tenant: str) -> None:
         """Return a slot."""
         self._arena.free(ref)

@@ -36,8 +36,13 @@ class Ledger:
     otherwise."""
 
     def __init__(
-        self, arena: Arena, policy: str, quota: Callable[[str], int | None], tenant_of: Callable[[bytes], str]
+        self,
+        arena: Arena,
+        policy: str,
+        quota: Callable[[str], int | None],
+        tenant_of: Callable[[bytes], str | None],
     ) -> None:
+        """`tenant_of` a namespace, None for one that was not opened."""
         self.lock = threading.RLock()
         self.arena = arena
         self.entries: dict[ChunkKey, Entry] = {}
@@ -54,6 +59,7 @@ class Ledger:
         that."""
         self.room = Room(arena, policy, quota)
         self._tenant_of = tenant_of
+        self._found_tenants: dict[bytes, str] = {}
 
     # Entries
 
@@ -62,9 +68,19 @@ class Ledger:
         `tidy`-ed."""
         entry = self.entries.get(key)
         if entry is None:
-            entry = self.entries[key] = Entry(key, self._tenant_of(key[:NAMESPACE_BYTES]))
+            entry = self.entries[key] = Entry(key, self.tenant(key[:NAMESPACE_BYTES]))
             entry.pinned = key in self.pins
         return entry
+
+    def tenant(self, namespace: bytes) -> str:
+        """Whose chunks a namespace's are: as it was opened, else as a tier that knows has told."""
+        opened = self._tenant_of(namespace)
+        return self._found_tenants.get(namespace, "") if opened is None else opened
+
+    def learn_tenant(self, namespace: bytes, tenant: str) -> None:
+        """A tier holds chunks of a namespace that may not have been opened since this process began."""
+        with self.lock:
+            self._found_tenants[namespace] = tenant
 
     def tidy(self, entry: Entry) -> None:
         """Forget an entry that nothing is known of any more."""
@@ -95,6 +111,7 @@ class Ledger:
             while (ref := self.room.take(tenant)) is None:
                 key = self.room.victim(tenant, self._is_held)
                 if key is None or stayed > _VICTIMS_THAT_STAY:
+                    self.counters.quota_refusals += self.room.is_full_for(tenant)
                     return None
                 stayed += not self._evict(self.entries[ChunkKey(key)])
             return ref

@@ -19,8 +19,9 @@ from cache.ladder import Streamer
 from cache.landing import FrameLanding
 from cache.lane import Lane, MakeLane
 from cache.policies.policy import EvictionPolicy, make_policy
+from cache.policies.quotas import QuotaPolicy
 from cache.settings import LinkSettings
-from cache.tiers.tier import Fault, Found, Frame, Tier
+from cache.tiers.tier import Apportioned, Fault, Found, Frame, Tier
 
 _log = logging.getLogger(__name__)
 _READS_WAITING = 4096
@@ -73,6 +74,8 @@ class Link:
         """Of the frames that this process knows of; None for a tier that its own server bounds."""
         if tier.capacity is not None:
             self.policy = make_policy(policy, tier.capacity)
+        self.quotas: QuotaPolicy | None = None
+        """The same, where tenants have bounds of their own."""
         self.streamer: Streamer | None = None
         """Chooses levels, where the settings ask for that."""
         self.beside: Callable[[Sequence[ChunkKey]], list[ChunkKey]] = lambda keys: []
@@ -122,7 +125,7 @@ class Link:
             if fault is None:
                 counters.saves += 1
                 counters.written_bytes += frame.nbytes
-            elif fault is not Fault.FULL:
+            elif fault not in (Fault.FULL, Fault.QUOTA):
                 counters.fault(fault)
         return faults
 
@@ -169,6 +172,8 @@ class Link:
             counters=self.counters.copy(),
             chunks=chunks,
             used_bytes=self.tier.used(),
+            streamed=dict(self.streamer.chunks) if self.streamer is not None else {},
+            tenants=dict(self.tier.used_by()) if isinstance(self.tier, Apportioned) else {},
             capacity_bytes=self.tier.capacity,
             queued=len(self.waiting),
             available=self.available(),

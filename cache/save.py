@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -207,16 +208,17 @@ class Saver:
             written=int(self._wall()),
             expires=int(entry.expires or 0),
         )
-        return Frame(entry.key, encode_head(header), payload)
+        return Frame(entry.key, encode_head(header), payload, entry.tenant)
 
     def _write(self, link: Link, frames: Sequence[Frame]) -> set[ChunkKey]:
         """Write frames, evicting where the tier is full; returns the keys that are there now."""
         done: set[ChunkKey] = set()
         left = list(frames)
+        refused: dict[ChunkKey, Fault] = {}
         for attempt in range(_EVICTION_ROUNDS):
             if not left:
                 break
-            if attempt and not self._make_room(link, sum(frame.nbytes for frame in left)):
+            if attempt and not self._make_room_for(link, left, refused):
                 break
             faults = link.store(left)
             wall = self._wall()
@@ -225,10 +227,23 @@ class Saver:
                     if fault is None:
                         done.add(frame.key)
                         self._placed(link, frame, wall)
-            left = [frame for frame, fault in zip(left, faults, strict=True) if fault is Fault.FULL]
-        if left:
-            link.counters.fault(Fault.FULL, len(left))
+            refused = {
+                frame.key: fault
+                for frame, fault in zip(left, faults, strict=True)
+                if fault in (Fault.FULL, Fault.QUOTA)
+            }
+            left = [frame for frame in left if frame.key in refused]
+        for frame in left:
+            link.counters.fault(refused[frame.key])
         return done
+
+    def _make_room_for(self, link: Link, frames: Sequence[Frame], refused: Mapping[ChunkKey, Fault]) -> bool:
+        """Evict for frames that were refused: a tenant's own chunks where its quota is used up."""
+        wanted: Counter[str | None] = Counter()
+        for frame in frames:
+            wanted[frame.tenant if refused[frame.key] is Fault.QUOTA else None] += frame.nbytes
+        made = [self._make_room(link, nbytes, tenant) for tenant, nbytes in wanted.items()]
+        return any(made)
 
     def _write_better(self, link: Link, streamer: Streamer, saves: Sequence[Save]) -> None:
         """Write chunks at the better levels of their namespaces too. One that is lost is only not offered."""
@@ -254,14 +269,14 @@ class Saver:
         if link.policy is not None:
             link.policy.insert(frame.key, frame.nbytes)
 
-    def _make_room(self, link: Link, nbytes: int) -> bool:
-        """Evict frames of about `nbytes`; whether any room was made."""
+    def _make_room(self, link: Link, nbytes: int, tenant: str | None) -> bool:
+        """Evict frames of about `nbytes`, of one tenant if it is named; whether any room was made."""
         if link.policy is None:
             return False
-        victims = self._victims(link, nbytes)
+        victims = self._victims(link, nbytes, tenant)
         if not victims:
             self.index(link)
-            victims = self._victims(link, nbytes)
+            victims = self._victims(link, nbytes, tenant)
         fresh = link.contains(victims)
         doomed: list[ChunkKey] = []
         with self._ledger.lock:
@@ -285,14 +300,18 @@ class Saver:
             link.counters.evictions += len(doomed)
         return bool(victims)
 
-    def _victims(self, link: Link, nbytes: int) -> list[ChunkKey]:
+    def _victims(self, link: Link, nbytes: int, tenant: str | None) -> list[ChunkKey]:
         victims: list[ChunkKey] = []
         freed = 0
         if link.policy is None:
             return victims
         with self._ledger.lock:
-            while freed < nbytes or len(victims) < _EVICT_AT_ONCE:
-                key = link.policy.evict(partial(self._stays, link))
+            while freed < nbytes or (tenant is None and len(victims) < _EVICT_AT_ONCE):
+                stays = partial(self._stays, link)
+                if tenant is None:
+                    key = link.policy.evict(stays)
+                else:
+                    key = link.quotas.evict_of(tenant, stays) if link.quotas is not None else None
                 if key is None:
                     break
                 victims.append(ChunkKey(key))
@@ -322,6 +341,8 @@ class Saver:
         """Learn what a bounded tier holds: at start, and when other processes have filled it."""
         for found in link.scan():
             with self._ledger.lock:
+                if found.tenant:
+                    self._ledger.learn_tenant(namespace_of(found.key), found.tenant)
                 entry = self._ledger.entry(found.key)
                 self._ledger.placed(entry, link.name, Place(found.nbytes, found.used))
                 if link.policy is not None:

@@ -64,13 +64,23 @@ class FileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A directory, shared by any number of processes."""
 
     path: str
+    """The directory; made if it is not there."""
     bytes: int = 10 << 30
     """Bound over all processes that use the directory."""
     policy: PolicyName = "lru"
+    """What to drop first: `lru` or `s3fifo`."""
     fsync: bool = False
     """Wait for the disk before a chunk counts as written. Without it a power cut may tear the newest files,
     which their checksums then turn into misses."""
+    tenant_bytes: int | None = None
+    """Bytes of any one tenant, over all processes; None: no limit but the directory's own."""
+    tenants: Mapping[str, int] = {}
+    """Bytes of named tenants, before `tenant_bytes`."""
     link: LinkSettings = LinkSettings()
+
+    def quota(self, tenant: str) -> int | None:
+        """What a tenant may have in the directory; None: no limit of its own."""
+        return self.tenants.get(tenant, self.tenant_bytes)
 
 
 class ValkeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -25,6 +25,8 @@ from cache.layout import KVLayout
 from cache.lease import BorrowState, Lease, Reservation
 from cache.ledger import Event, Ledger
 from cache.link import Link
+from cache.policies.policy import make_policy
+from cache.policies.quotas import QuotaPolicy
 from cache.relocate import Relocator
 from cache.save import Saver
 from cache.settings import StoreSettings
@@ -481,6 +483,13 @@ class Store:
                 " give it to a namespace of another kind instead"
             )
         link = Link(plan.tier, plan.link, codec, self.economy, self._clock, plan.policy, make_lane)
+        if plan.quota is not None and link.policy is not None:
+            link.policy = link.quotas = QuotaPolicy(
+                link.policy,
+                partial(make_policy, plan.policy),
+                plan.quota,
+                lambda key: self._ledger.tenant(namespace_of(ChunkKey(key))),
+            )
         if plan.link.stream_seconds is not None:
             if plan.tier.capacity is not None:
                 raise ValueError(
@@ -532,6 +541,6 @@ class Store:
     def _quota(self, tenant: str) -> int | None:
         return self.settings.tenants.get(tenant, self.settings.tenant_bytes)
 
-    def _tenant(self, namespace: bytes) -> str:
+    def _tenant(self, namespace: bytes) -> str | None:
         known = self._namespaces.get(namespace)
-        return known.tenant if known is not None else ""
+        return known.tenant if known is not None else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -17,6 +17,8 @@ class TierPlan(NamedTuple):
     link: LinkSettings
     policy: str = "lru"
     """For tiers with a capacity."""
+    quota: Callable[[str], int | None] | None = None
+    """What a tenant may have in a tier that bounds that; None where no tenant has a bound."""
 
 
 def plan_tiers(settings: StoreSettings, chunk_bytes: int) -> list[TierPlan]:
@@ -33,7 +35,9 @@ def plan_tiers(settings: StoreSettings, chunk_bytes: int) -> list[TierPlan]:
     if (file := settings.file) is not None:
         from cache.tiers.file import FileTier
 
-        plans.append(TierPlan(FileTier(file.path, file.bytes, fsync=file.fsync), file.link, file.policy))
+        tier = FileTier(file.path, file.bytes, fsync=file.fsync, quota=file.quota)
+        bounded = file.tenant_bytes is not None or file.tenants
+        plans.append(TierPlan(tier, file.link, file.policy, file.quota if bounded else None))
     if (valkey := settings.valkey) is not None:
         with _client_library("valkey"):
             from cache.tiers.valkey import ValkeyTier

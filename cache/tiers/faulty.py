@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Literal
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from cache.frame import FrameError, decode_head, encode_head
 from cache.keys import ChunkKey
-from cache.tiers.tier import Bytes, Fault, Found, Frame, Landing, Tier
+from cache.tiers.tier import Apportioned, Bytes, Fault, Found, Frame, Landing, Tier
 
 Operation = Literal["get", "put", "delete", "contains"]
 
@@ -70,6 +70,9 @@ class FaultyTier:
 
     def used(self) -> int:
         return self._inner.used()
+
+    def used_by(self) -> Mapping[str, int]:
+        return self._inner.used_by() if isinstance(self._inner, Apportioned) else {}
 
     def resume(self) -> None:
         """Let everything that hangs go on."""

@@ -3,6 +3,7 @@
     <root>/<namespace>/<2 hex digits>/<60 hex digits>.kv     one frame
     <root>/tmp/                                               frames being written
     <root>/usage                                              bytes of all frames (`usage.py`)
+    <root>/shares/, <root>/<namespace>/tenant                 bytes by tenant (`shares.py`)
     <root>/users                                              locked (shared) by everyone who has the
     directory open
 
@@ -16,12 +17,14 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count
 
 from cache.frame import HEAD_BYTES, FrameError, head_bytes
 from cache.keys import KEY_BYTES, NAMESPACE_BYTES, ChunkKey
+from cache.tiers.shares import Shares, by_owner
 from cache.tiers.tier import Bytes, Fault, Found, Frame, Landing
 from cache.tiers.usage import Busy, Usage, flock
 
@@ -35,26 +38,36 @@ _GONE = frozenset({errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EROFS, errno.
 
 
 class FileTier:
-    """Bounded by bytes over all processes. Files are readable by their owner only: KV tells what was
-    asked."""
+    """Bounded by bytes over all processes, and so is each tenant's part of them. Files are readable by their
+    owner only: KV tells what was asked."""
 
     name = "file"
     shared = True
 
-    def __init__(self, root: str, capacity: int, *, fsync: bool = False) -> None:
+    def __init__(
+        self,
+        root: str,
+        capacity: int,
+        *,
+        fsync: bool = False,
+        quota: Callable[[str], int | None] = lambda tenant: None,
+    ) -> None:
         """Opens or makes the directory; alone in it, removes what killed writers left and counts its bytes.
 
-        Raises OSError if it cannot be made or written to.
+        `quota` is what a tenant may have here, None for no bound of its own. Raises OSError if the directory
+        cannot be made or written to.
         """
         self.capacity = capacity
         self._root = os.path.abspath(os.path.expanduser(root))
         self._fsync = fsync
+        self._quota = quota
         self._tmp = os.path.join(self._root, "tmp")
         os.makedirs(self._root, mode=0o700, exist_ok=True)
         _make_directory(self._tmp)
         self._numbers = count()
         self._stem = os.path.join(self._tmp, f"{os.getpid()}-{time.time_ns():x}-{id(self):x}-")
         self._usage = Usage(os.path.join(self._root, "usage"))
+        self._shares = Shares(self._root)
         self._users = os.open(os.path.join(self._root, "users"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self._enter()
@@ -64,6 +77,9 @@ class FileTier:
 
     def used(self) -> int:
         return self._usage.read()
+
+    def used_by(self) -> dict[str, int]:
+        return self._shares.all()
 
     def get(self, keys: Sequence[ChunkKey], landing: Landing, deadline: float) -> list[Fault | None]:
         answers: list[Fault | None] = []
@@ -79,13 +95,13 @@ class FileTier:
         return answers
 
     def put(self, frames: Sequence[Frame], deadline: float) -> list[Fault | None]:
-        answers: list[Fault | None] = [Fault.FULL] * len(frames)
         written: dict[int, str] = {}
         try:
-            admitted = self._admit(frames, deadline)
+            answers = self._admit(frames, deadline)
         except OSError as error:
             return [_lost(error)] * len(frames)
-        for number in range(admitted):
+        admitted = [number for number, fault in enumerate(answers) if fault is None]
+        for number in admitted:
             if time.monotonic() >= deadline:
                 answers[number] = Fault.TIMEOUT
                 continue
@@ -93,17 +109,21 @@ class FileTier:
                 written[number] = self._write(frames[number])
             except OSError as error:
                 answers[number] = _lost(error)
-        surplus = sum(frames[number].nbytes for number in range(admitted) if number not in written)
+        surplus: Counter[str] = Counter()
+        for number in admitted:
+            surplus[frames[number].tenant] += frames[number].nbytes if number not in written else 0
+        published: set[int] = set()
         try:
             with self._usage.locked(deadline):
                 for number, path in written.items():
-                    surplus += self._publish(path, frames[number].key)
-                    answers[number] = None
-                if surplus:
-                    self._usage.write(self._usage.read() - surplus)
+                    frame = frames[number]
+                    surplus[frame.tenant] += self._publish(path, frame.key)
+                    published.add(number)
+                    self._shares.claim(_namespace(frame.key), frame.tenant)
+                self._take_off(surplus)
         except OSError as error:
             for number, path in written.items():
-                if answers[number] is not None:
+                if number not in published:
                     answers[number] = _lost(error)
                     _remove(path)
         return answers
@@ -112,10 +132,12 @@ class FileTier:
         answers: list[int | Fault] = []
         try:
             with self._usage.locked(deadline):
-                answers.extend(self._unlink(self._path(key)) for key in keys)
-                freed = sum(answer for answer in answers if not isinstance(answer, Fault))
-                if freed:
-                    self._usage.write(self._usage.read() - freed)
+                freed: Counter[str] = Counter()
+                for key in keys:
+                    answers.append(answer := self._unlink(self._path(key)))
+                    if not isinstance(answer, Fault):
+                        freed[self._shares.owner(_namespace(key))] += answer
+                self._take_off(freed)
         except OSError as error:
             answers += [_fault(error)] * (len(keys) - len(answers))
         return answers
@@ -144,7 +166,8 @@ class FileTier:
             except (OSError, ValueError):  # removed meanwhile, or not ours
                 continue
             if len(key) == KEY_BYTES:
-                yield Found(key, status.st_size, status.st_mtime)
+                owner = self._shares.owner(name[:_NAMESPACE_DIGITS])
+                yield Found(key, status.st_size, status.st_mtime, owner)
 
     def close(self) -> None:
         self._usage.close()
@@ -195,19 +218,32 @@ class FileTier:
         finally:
             os.close(fd)
 
-    def _admit(self, frames: Sequence[Frame], deadline: float) -> int:
-        """Count the bytes of as many leading frames as fit; returns how many."""
+    def _admit(self, frames: Sequence[Frame], deadline: float) -> list[Fault | None]:
+        """Count the bytes of the frames that fit; None for those."""
+        answers: list[Fault | None] = []
         with self._usage.locked(deadline):
             used = self._usage.read()
-            admitted = 0
+            added: Counter[str] = Counter()
             for frame in frames:
-                if used + frame.nbytes > self.capacity:
-                    break
-                used += frame.nbytes
-                admitted += 1
-            if admitted:
-                self._usage.write(used)
-        return admitted
+                quota = self._quota(frame.tenant)
+                theirs = 0 if quota is None else self._shares.used(frame.tenant) + added[frame.tenant]
+                if used + added.total() + frame.nbytes > self.capacity:
+                    answers.append(Fault.FULL)
+                elif quota is not None and theirs + frame.nbytes > quota:
+                    answers.append(Fault.QUOTA)
+                else:
+                    added[frame.tenant] += frame.nbytes
+                    answers.append(None)
+            if added:
+                self._usage.write(used + added.total())
+                self._shares.add(added)
+        return answers
+
+    def _take_off(self, freed: Counter[str]) -> None:
+        """Count bytes by tenant as gone. Under the lock."""
+        if freed.total():
+            self._usage.write(self._usage.read() - freed.total())
+            self._shares.add({tenant: -nbytes for tenant, nbytes in freed.items()})
 
     def _write(self, frame: Frame) -> str:
         path = f"{self._stem}{next(self._numbers)}"
@@ -258,7 +294,11 @@ class FileTier:
         with self._usage.locked(time.monotonic() + _OPEN_SECONDS):
             self._sweep(0.0 if alone else _LEFTOVER_SECONDS)
             if alone:
-                self._usage.write(sum(_size(path) for path, _ in self._files()))
+                sizes: Counter[str] = Counter()
+                for path, name in self._files():
+                    sizes[name[:_NAMESPACE_DIGITS]] += _size(path)
+                self._usage.write(sizes.total())
+                self._shares.recount(by_owner(self._shares, sizes))
         flock(self._users, fcntl.LOCK_SH, time.monotonic() + _OPEN_SECONDS)
 
     def _sweep(self, older_than: float) -> None:
@@ -269,6 +309,10 @@ class FileTier:
                     os.unlink(entry.path)
             except OSError:  # its writer has just finished
                 continue
+
+
+def _namespace(key: ChunkKey) -> str:
+    return key[:NAMESPACE_BYTES].hex()
 
 
 def _directories(path: str) -> Iterator[os.DirEntry[str]]:

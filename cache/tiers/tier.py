@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,8 @@ class Fault(StrEnum):
     """A codec that is not there, cannot decode the payload, or is lossy where exact KV was asked for."""
     EXPIRED = "expired"
     FULL = "full"
+    QUOTA = "quota"
+    """The tenant has as much here as it may."""
     TOO_LARGE = "too large"
     """No place here is large enough for such a frame."""
     TIMEOUT = "timeout"
@@ -52,6 +54,7 @@ class Frame(NamedTuple):
     key: ChunkKey
     head: bytes
     payload: Bytes
+    tenant: str = ""
 
     @property
     def nbytes(self) -> int:
@@ -65,6 +68,8 @@ class Found(NamedTuple):
     nbytes: int
     used: float
     """Wall-clock second of its last use, as far as the tier knows."""
+    tenant: str = ""
+    """Whose it is, as far as the tier knows."""
 
 
 class Landing(Protocol):
@@ -98,6 +103,15 @@ def deliver(landing: Landing, number: int, frame: memoryview) -> Fault | None:
         return Fault.TORN
     np.copyto(place, np.frombuffer(payload, dtype=np.uint8))
     return None
+
+
+@runtime_checkable
+class Apportioned(Protocol):
+    """A tier that knows how much of it each tenant has, and may bound that: `put` then answers QUOTA."""
+
+    def used_by(self) -> Mapping[str, int]:
+        """Bytes by tenant, of all who share the place."""
+        ...
 
 
 class Tier(Protocol):

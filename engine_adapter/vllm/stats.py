@@ -37,7 +37,7 @@ FAMILIES: dict[str, Family] = {
     "lookups": Family("counter", "Lookups in the store."),
     "lookup_chunks": Family("counter", "Chunks these asked for."),
     "expired_borrows": Family("counter", "Leases and reservations that their deadline ended.", ("what",)),
-    "quota_refusals": Family("counter", "Chunks not saved because the tenant's quota was used up."),
+    "quota_refusals": Family("counter", "Saves cut short because the tenant's quota of memory was used up."),
     "load_decisions": Family("counter", "Whether to load from slower tiers.", ("decision",)),
     "load_expected_seconds": Family("counter", "What loads that were measured afterwards should have taken."),
     "load_actual_seconds": Family("counter", "What they took."),
@@ -66,6 +66,12 @@ FAMILIES: dict[str, Family] = {
     "tier_available": Family("gauge", "0 while a tier is left alone because it kept failing.", ("tier",)),
     "tenant_bytes": Family(
         "gauge", "Bytes of memory by tenant; the empty name is everybody without one.", ("tenant",)
+    ),
+    "tier_tenant_bytes": Family(
+        "gauge", "Bytes by tenant in a tier that counts them, over all who share it.", ("tier", "tenant")
+    ),
+    "streamed_chunks": Family(
+        "counter", "Chunks read from a tier that chooses among quality levels, by level.", ("tier", "level")
     ),
 }
 
@@ -167,3 +173,7 @@ def samples(totals: Totals, store: StoreStats | None) -> Iterator[Sample]:
             yield "tier_capacity_bytes", (name,), tier.capacity_bytes
         yield "tier_queued", (name,), tier.queued
         yield "tier_available", (name,), float(tier.available)
+        for tenant, used in tier.tenants.items():
+            yield "tier_tenant_bytes", (name, tenant), used
+        for level, chunks in tier.streamed.items():
+            yield "streamed_chunks", (name, level), chunks
