@@ -2,8 +2,9 @@
 
     python -m loadtests.stream --seeds 4 --table docs/eloquent/real.md
 
-Needs root, /dev/net/tun, Chromium, Node and `npm ci` in web/. Both schemes run at the same time and meet the
-same bad periods. When a token was due is reckoned from the engine's interval and the token that came soonest.
+Needs root, /dev/net/tun, Chromium, Node and `npm ci` in web/. All schemes run at the same time and meet the
+same bad periods: SSE and Eloquent through the gateway, retransmission and duplication through the lab's
+rivals. When a token was due is reckoned from the engine's interval and the token that came soonest.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from typing import IO, Any
 
 from gateway.lab.links import Link
 from gateway.lab.readers import late_share, shown, stall_share
+from gateway.lab.rivals import COPIES
 from loadtests.stream.emulator import ADDRESS_A
 
-PORT = 8080
+PORT, RIVALS_PORT = 8080, 8081
 HERE = Path(__file__).parent
-SCHEMES = ("sse", "eloquent")
+RIVALS = ("retransmit", "dup2")
+SCHEMES = ("sse", *RIVALS, "eloquent")
 CALM = Link("no loss", rtt=100)
 STARVED = 0.08
 """Seconds by which the emulator may be late; beyond, the machine was busy with something else: run again."""
@@ -41,6 +44,11 @@ class Trial:
     link: Link
     outages: tuple[tuple[float, float], ...] | None = None
     udp_until: float | None = None
+
+    @property
+    def rivals(self) -> tuple[str, ...]:
+        """Those that can finish: they have no second path."""
+        return RIVALS if self.udp_until is None else ()
 
 
 TRIALS = (
@@ -143,7 +151,7 @@ def judge(found: dict[str, Any], interval: float, one_way: float, expected: str)
         "late": late_share(ready, seen, one_way),
         "p99": delays[int(0.99 * (len(delays) - 1))],
         "longest": max(b - a for a, b in zip(seen, seen[1:], strict=False)),
-        "channel": by.count("datachannel") / len(by),
+        "channel": sum(name != "sse" for name in by) / len(by),
         "switches": sum(a != b for a, b in zip(by, by[1:], strict=False)),
     }
 
@@ -158,7 +166,9 @@ def table(results: list[dict[str, Any]], seeds: int, interval: float) -> str:
     ]
     for trial in dict.fromkeys(result["link"] for result in results):
         for scheme in SCHEMES:
-            rows = [r["schemes"][scheme] for r in results if r["link"] == trial]
+            rows = [r["schemes"][scheme] for r in results if r["link"] == trial and scheme in r["schemes"]]
+            if not rows:
+                continue
             good = [row for row in rows if "stall" in row]
             cells = [
                 _spread([factor * row[key] for row in good], digits)
@@ -217,7 +227,12 @@ def main() -> None:
         stack.enter_context(running([*inside_a, *python, *gateway], log))
         url = f"http://{ADDRESS_A}:{PORT}"
         wait_for(a, f"{url}/health")
-        browser = Lines([*inside_b, "node", str(HERE / "browser.mjs"), url, key], log)
+        rivals = ["gateway.lab.rivals", "--engine", "http://127.0.0.1:9000", "--host", ADDRESS_A]
+        rivals += ["--port", str(RIVALS_PORT)]
+        stack.enter_context(running([*inside_a, *python, *rivals], log))
+        rivals_url = f"http://{ADDRESS_A}:{RIVALS_PORT}"
+        wait_for(a, f"{rivals_url}/health")
+        browser = Lines([*inside_b, "node", str(HERE / "browser.mjs"), url, key, rivals_url], log)
         stack.callback(browser.close)
         body = {
             "messages": [{"role": "user", "content": "Tell me about rivers."}],
@@ -234,8 +249,9 @@ def main() -> None:
                 continue
             link, seed, tries = trial.link, 0, 0
             while seed < options.seeds:
+                browser.ask({"connect": {name: COPIES[name] for name in trial.rivals}})
                 emulator.ask({**asdict(trial), "seed": seed})
-                found = browser.ask({"body": body, "seconds": 90})
+                found = browser.ask({"body": body, "seconds": 90, "rivals": trial.rivals})
                 counters = emulator.ask({"link": asdict(replace(CALM, rtt=20)), "seed": 0})
                 tries += 1
                 if counters["late"] > STARVED and tries < 3:
@@ -244,7 +260,8 @@ def main() -> None:
                     )
                     continue
                 schemes = {
-                    name: judge(found[name], options.interval, link.rtt / 2000, expected) for name in SCHEMES
+                    name: judge(found[name], options.interval, link.rtt / 2000, expected)
+                    for name in ("sse", *trial.rivals, "eloquent")
                 }
                 results.append({"link": link.name, "seed": seed, "schemes": schemes, "counters": counters})
                 print(json.dumps(results[-1]), flush=True)

@@ -1,10 +1,12 @@
 /**
- * Answers in headless Chromium, once as a plain event stream and once through web/src/eloquent, at the same time.
+ * Answers in headless Chromium, by several schemes at the same time: a plain event stream (sse), web/src/eloquent,
+ * and the lab's rivals.
  *
- *     node browser.mjs BASE_URL API_KEY
+ *     node browser.mjs BASE_URL API_KEY RIVALS_URL
  *
- * Reads one JSON line per measurement, {"body": {...}, "seconds": 30}, and writes one: per scheme when each event
- * came (ms), what brought it, and the text. The end of standard input ends it.
+ * Reads one JSON line per command and writes one. {"connect": {"dup2": 2}} opens new calls to the rivals;
+ * {"body": {...}, "seconds": 30, "rivals": [...]} measures: per scheme when each event came (ms), what brought it,
+ * and the text. The end of standard input ends it.
  */
 import { mkdtemp, rm } from "node:fs/promises";
 import { createRequire } from "node:module";
@@ -34,8 +36,33 @@ async function clientLibrary() {
   return result.output[0].code;
 }
 
+/** Runs in the page: new calls to the rivals, as many per scheme as `copies` says. */
+async function connect({ copies, url }) {
+  for (const { calls } of globalThis.rivals?.values() ?? []) for (const call of calls) call.connection.close();
+  globalThis.rivals = new Map();
+  const open = async (group) => {
+    const connection = new RTCPeerConnection();
+    const control = connection.createDataChannel("oai-events");
+    control.binaryType = "arraybuffer";
+    const opened = new Promise((resolve) => control.addEventListener("open", resolve));
+    await connection.setLocalDescription();
+    const answer = await fetch(`${url}/calls`, { method: "POST", body: connection.localDescription.sdp });
+    await connection.setRemoteDescription({ type: "answer", sdp: await answer.text() });
+    await opened;
+    control.send(JSON.stringify({ join: group }));
+    return { connection, control };
+  };
+  for (const [scheme, count] of Object.entries(copies)) {
+    const group = `${scheme} ${crypto.getRandomValues(new Uint32Array(1))[0]}`;
+    const calls = [];
+    while (calls.length < count) calls.push(await open(group));
+    globalThis.rivals.set(scheme, { group, calls });
+  }
+  return Object.keys(copies);
+}
+
 /** Runs in the page. */
-function measure({ body, seconds, key }) {
+function measure({ body, seconds, key, rivals = [] }) {
   const authorization = `Bearer ${key}`;
   const post = (signal) =>
     fetch("/v1/chat/completions", {
@@ -81,12 +108,38 @@ function measure({ body, seconds, key }) {
     if (!found) stream.cancel();
     return found ?? { at: [], by: [], text: "", ended: false, error: "too late" };
   };
+  /** Events in order, as soon as any call brought them. */
+  async function* eventsOf({ group, calls }, scheme) {
+    const held = new Map();
+    let next = 1;
+    let wake;
+    const take = ({ data }) => {
+      const number = new DataView(data).getUint32(0);
+      if (number < next || held.has(number)) return;
+      held.set(number, new TextDecoder().decode(new Uint8Array(data, 4)));
+      wake?.();
+    };
+    for (const { control } of calls) control.onmessage = take;
+    calls[0].control.send(JSON.stringify({ group, body }));
+    const over = new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+    for (let late = false; !late; ) {
+      while (held.has(next)) {
+        const data = held.get(next);
+        held.delete(next++);
+        yield { data, transport: scheme };
+        if (data === "[DONE]") return;
+      }
+      const news = new Promise((resolve) => (wake = resolve));
+      late = await Promise.race([news, over.then(() => true)]);
+    }
+    throw new Error("too late");
+  }
+  const rival = (scheme) => collect(eventsOf(globalThis.rivals.get(scheme), scheme));
   const failed = (error) => ({ at: [], by: [], text: "", ended: false, error: String(error) });
-  return Promise.all([sse().catch(failed), eloquent().catch(failed)]).then(([plain, resumable]) => ({
-    sse: plain,
-    eloquent: resumable,
-    channel: globalThis.client.channel,
-  }));
+  const running = { sse: sse(), eloquent: eloquent() };
+  for (const scheme of rivals) running[scheme] = rival(scheme);
+  const found = Object.entries(running).map(async ([scheme, one]) => [scheme, await one.catch(failed)]);
+  return Promise.all(found).then((all) => ({ ...Object.fromEntries(all), channel: globalThis.client.channel }));
 }
 
 const profile = await mkdtemp(join(tmpdir(), "sluice-stream-"));
@@ -101,7 +154,11 @@ try {
   await page.goto(`${process.argv[2]}/health`);
   process.stdout.write("ready\n");
   for await (const line of createInterface({ input: process.stdin })) {
-    process.stdout.write(`${JSON.stringify(await page.evaluate(measure, { ...JSON.parse(line), key: process.argv[3] }))}\n`);
+    const { connect: copies, ...asked } = JSON.parse(line);
+    const answer = copies
+      ? await page.evaluate(connect, { copies, url: process.argv[4] })
+      : await page.evaluate(measure, { ...asked, key: process.argv[3] });
+    process.stdout.write(`${JSON.stringify(answer)}\n`);
   }
 } finally {
   await context.close();
