@@ -63,7 +63,8 @@ def stream(
         typer.Option(
             "--real",
             help="Real packets instead: this gateway, a lossy link between network namespaces, Chromium. "
-            "SSE, retransmission, duplication and Eloquent; --link then picks by a part of the name. From a clone, as root.",
+            "SSE, retransmission, duplication, Eloquent; --link then picks by a part of the name. "
+            "From a clone, as root.",
         ),
     ] = False,
     show: Annotated[bool, typer.Option("--list", help="Show links and schemes, and do nothing.")] = False,
