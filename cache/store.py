@@ -130,11 +130,11 @@ class Store:
         """
         if namespace.layout != self.layout.fingerprint():
             raise ValueError("the namespace belongs to another KV layout than this store's arena")
+        if codec is not None:
+            refuse_holes(codec)
         if codec is not None and not codec.lossless and namespace.kind == EXACT:
             raise ValueError(f"codec {codec.name} is lossy: its chunks need a namespace of another kind")
         digest = namespace.digest()
-        if codec is not None:
-            refuse_holes(codec)
         if codec is not None and any(link.streamer is not None for link in self._links.values()):
             ladder = ladder_of(namespace)
             if ladder is not None:
@@ -477,6 +477,7 @@ class Store:
 
     def _link(self, plan: TierPlan, make_lane: MakeLane) -> Link:
         codec = registry.make(plan.link.codec, plan.link.codec_config)
+        refuse_holes(codec)
         if not codec.lossless:
             raise ValueError(
                 f"tier {plan.tier.name}: codec {codec.name} is lossy, and exact lookups take no lossy KV;"
@@ -520,7 +521,6 @@ class Store:
         # Lossy KV that was decoded is not encoded again: every generation would lose more.
         if self._exact(entry.key):
             self._saver.arrived(entry, tier)
-        refuse_holes(codec)
 
     def _known(self, keys: Sequence[ChunkKey], ready: int, wall: float) -> int:
         find = self._ledger.entries.get
