@@ -21,8 +21,12 @@ class LinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the store talks to one slower tier."""
 
     codec: str = "raw"
+    """How chunks are written there; `sluice codec list` has the names. A lossy one is refused here."""
     codec_config: Mapping[str, Any] = {}
+    """The codec's own options."""
     write: WriteMode = "through"
+    """When it gets a chunk. `through`: as soon as it is saved; `back`: when memory is about to drop it;
+    `never`: only by `move`."""
     timeout_seconds: float = 5.0
     """Deadline of one batch."""
     batch: int = 16
@@ -46,7 +50,9 @@ class PackSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     takes."""
 
     bytes: int
+    """Set aside for it, beside the arena's."""
     policy: PolicyName = "s3fifo"
+    """What to drop first: `s3fifo` or `lru`."""
     link: LinkSettings = LinkSettings(write="back", fill_on_hit=False)
 
 
@@ -54,7 +60,9 @@ class MemorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The arena in shared memory: raw chunks, ready to be copied into engine pages."""
 
     bytes: int = 1 << 30
+    """Size of the arena."""
     policy: PolicyName = "s3fifo"
+    """What to drop first: `s3fifo` or `lru`."""
     prefault: bool = True
     """Touch every page at start: slower start, no page faults while the first requests are saved."""
     pack: PackSettings | None = None
@@ -91,6 +99,7 @@ class ValkeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ttl_seconds: int = 86400
     """Renewed by every read. The server's own `maxmemory` policy bounds the bytes."""
     prefix: str = "sluice:kv:"
+    """Begins every key there."""
     link: LinkSettings = LinkSettings(timeout_seconds=2.0)
 
     def __repr__(self) -> str:
@@ -109,6 +118,7 @@ class ObjectSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     endpoint: str | None = None
     """For stores other than AWS, e.g. `http://127.0.0.1:9000`."""
     region: str | None = None
+    """Of the bucket, where its store asks for one."""
     link: LinkSettings = LinkSettings(timeout_seconds=10.0, write="back")
 
 
@@ -124,6 +134,7 @@ class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ttl_seconds: float | None = None
     """Age after which a chunk is no longer served from any tier; None: no limit."""
     lease_seconds: float = 60.0
+    """Longest time that a request may hold chunks in memory before it reads them."""
     reserve_seconds: float = 120.0
     """Longest time between reserving slots and committing them; no save takes that long."""
     miss_memory_seconds: float = 2.0

@@ -16,6 +16,7 @@ class EngineSettings:
     """Which workers serve: started here (`workers`), elsewhere (`worker_urls`), or in a `fleet_file`."""
 
     kind: EngineKind = "vllm"
+    """`vllm`, or `fake`: vLLM's surface with scripted time and faults, without a model."""
     model: str | None = None
     """Directory of a model, or its name on the Hugging Face hub. None is the model that ships with Sluice."""
     served_name: str | None = None
@@ -76,12 +77,15 @@ class SupervisionSettings:
     start_timeout: float = 900.0
     """From the start of the process until it must answer; a large model from a slow disk needs long."""
     probe_interval: float = 2.0
+    """Between two looks at whether a worker answers."""
     probe_timeout: float = 5.0
+    """A look that takes longer has failed."""
     unresponsive_seconds: float = 60.0
     """A worker that was ready and then answers no probe for so long is killed and started again."""
     backoff_initial: float = 1.0
     """Pause before the first restart; doubles with each failure in a row, up to `backoff_max`."""
     backoff_max: float = 30.0
+    """Longest pause between two restarts."""
     give_up_after: int = 5
     """Failures in a row after which a worker is given up."""
     stable_seconds: float = 120.0

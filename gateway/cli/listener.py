@@ -13,6 +13,7 @@ from engine_adapter.launch.ports import port_owner
 @dataclass(frozen=True, slots=True)
 class ListenSettings:
     host: str = "127.0.0.1"
+    """Address to listen on. One that other machines can reach demands API keys."""
     port: int = 8080
     """0 takes any free port."""
     processes: int = 1

@@ -10,7 +10,7 @@ import os
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -25,7 +25,12 @@ _WIDTH = 100
 
 
 @app.command()
-def settings(config: ConfigOption = None) -> None:
+def settings(
+    config: ConfigOption = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="As the page docs/settings.md; values do not count.")
+    ] = False,
+) -> None:
     """Show every setting, what it means and what it is now, with the place it comes from.
 
     As a file to edit and to start with:
@@ -37,6 +42,11 @@ def settings(config: ConfigOption = None) -> None:
 
         sluice settings --config sluice.yaml
     """
+    if markdown:
+        from gateway.cli.settings_page import page
+
+        typer.echo("\n".join(page()))
+        return
     try:
         found = load(config, os.environ, Layer())
         places = merge(layers_of(config, os.environ)).places
@@ -92,7 +102,7 @@ def _section(name: str, value: Any, path: KeyPath, places: Mapping[KeyPath, str]
             yield from _section(field, inner, here, places)
         else:
             place = f"  # {places[here]}" if here in places else ""
-            yield f"{indent}  {field}: {_as_yaml(inner)}{place}"
+            yield f"{indent}  {field}: {as_yaml(inner)}{place}"
             if inner is None and (absent := section_in(type(value), field)):
                 yield from (f"{indent}  #   {line}" for line in _outline(absent))
 
@@ -106,7 +116,7 @@ def _outline(section: type) -> Iterator[str]:
             yield f"{name}:"
             yield from (f"  {line}" for line in _outline(type(default)))
         else:
-            yield f"{name}: {'...' if default is msgspec.NODEFAULT else _as_yaml(default)}"
+            yield f"{name}: {'...' if default is msgspec.NODEFAULT else as_yaml(default)}"
 
 
 def _defaults(section: type) -> Iterator[Any]:
@@ -121,7 +131,7 @@ def _field_names(section: Any) -> Iterator[str]:
     return (field.name for field in dataclasses.fields(section))
 
 
-def _as_yaml(value: Any) -> str:
+def as_yaml(value: Any) -> str:
     """JSON is YAML; `null` is a value that was left open."""
     return json.dumps(value, default=_as_json, ensure_ascii=False)
 

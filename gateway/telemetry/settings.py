@@ -15,9 +15,11 @@ class TelemetrySettings:
     """Nothing leaves the machine unless `otlp_endpoint` is set."""
 
     log_level: LogLevel = "info"
+    """Least serious of `debug`, `info`, `warning`, `error` that is written."""
     log_format: LogFormat = "auto"
     """`auto`: console on a terminal, JSON lines otherwise."""
     access_log: bool = True
+    """One line for each request."""
     access_log_share: float = 1.0
     """Share of the good requests (status < 400, ended well) that are logged; all others always are."""
     access_log_per_second: float = 200.0
@@ -29,6 +31,7 @@ class TelemetrySettings:
     trace_share: float = 1.0
     """Share of requests that are traced, of those whose client did not decide."""
     service_name: str = "sluice"
+    """Name of this gateway in traces."""
 
     def __post_init__(self) -> None:
         for name in ("access_log_share", "trace_share"):

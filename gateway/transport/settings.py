@@ -74,14 +74,19 @@ class RealtimeSettings:
     udp_ports: str = ""
     """Range of local UDP ports, `40000-40999`; any free port if empty. One port per call and address."""
     calls: int = 512
+    """Calls at a time."""
     calls_per_key: int = 32
+    """Calls at a time, of one API key."""
     half_open: int = 64
     """Calls that have not connected yet."""
     half_open_per_key: int = 8
+    """Likewise, of one API key."""
     offers_per_second: float = 2.0
     """Of one key in the long run; an answer costs some 10 ms of CPU."""
     offers_burst: int = 10
+    """Offers of one key at once."""
     streams_per_call: int = 16
+    """Answers that one call carries at a time."""
     connect_seconds: float = 15.0
     """A call must be connected by then."""
     idle_seconds: float = 60.0

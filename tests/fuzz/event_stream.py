@@ -34,7 +34,8 @@ def one(data: bytes) -> None:
         assert stream.startswith(out)
         return
     assert out + splitter.held == stream
-    assert len(out) == event_end(stream)
+    # A blank line that ends nothing may wait for the next event.
+    assert not stream[len(out) : event_end(stream)].strip(b"\r\n")
     pieces = split_events(out)
     assert all(event_end(piece) == len(piece) for piece in pieces)
     assert sum(map(len, pieces)) <= len(out)

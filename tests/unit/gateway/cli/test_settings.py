@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,3 +54,22 @@ def test_a_wrong_file_is_refused(tmp_path: Path) -> None:
     result = runner.invoke(app, ["settings", "--config", str(file)])
     assert result.exit_code == 2
     assert f"{file}:1: listen.port" in result.output
+
+
+PAGE = Path(__file__).parents[4] / "docs" / "settings.md"
+
+
+def test_the_page_of_all_settings_is_up_to_date() -> None:
+    result = runner.invoke(app, ["settings", "--markdown"])
+    assert result.exit_code == 0
+    assert PAGE.read_text() == result.output, "run `sluice settings --markdown > docs/settings.md`"
+
+
+def test_the_page_has_every_setting() -> None:
+    rows = set(re.findall(r"^\| \*?`([\w.]+)`", PAGE.read_text(), re.MULTILINE))
+    paths = list(known_paths())
+    values = [
+        path for path in paths if not any(other[: len(path)] == path for other in paths if other != path)
+    ]
+    assert rows == {".".join(path[1:]) for path in values}
+    assert {f"## {path[0]}" for path in paths} <= set(PAGE.read_text().splitlines())
