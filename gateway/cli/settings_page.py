@@ -88,8 +88,9 @@ def _defaults(section: Any) -> Iterator[tuple[str, Any]]:
     """Names and defaults; `_REQUIRED` where there is none."""
     if dataclasses.is_dataclass(section):
         for field in dataclasses.fields(section):
-            made = field.default_factory is not dataclasses.MISSING
-            default = field.default_factory() if made else field.default  # type: ignore[misc]
+            default = field.default
+            if field.default_factory is not dataclasses.MISSING:
+                default = field.default_factory()
             yield field.name, _REQUIRED if default is dataclasses.MISSING else default
         return
     for entry in msgspec.structs.fields(section):
