@@ -39,7 +39,7 @@ from gateway.relay.states import (
 )
 from gateway.relay.upstream import ResponseHead, UpstreamConnection
 from gateway.relay.waiting import RoomFull
-from gateway.routing.assignment import NoWorkerError, Outcome, UnknownPolicyError
+from gateway.routing.assignment import NoWorkerError, Outcome, RouteRequest, UnknownPolicyError
 
 if TYPE_CHECKING:
     from gateway.relay.relay import Relay
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 PING_CHUNK = chunk(PING)
 _TAIL_BYTES = 64 * 1024
+_NOWHERE = RouteRequest("", b"", b"")
 
 
 class Exchange:
@@ -291,7 +292,7 @@ class Exchange:
             self._to(SENT)
         self._to(ANSWERING)
         # Nothing is sent again: a stream that stays open for long need not hold its request.
-        self.call.body, self.call.sent_on = b"", b""
+        self.call.body, self.call.sent_on, self.call.route = b"", b"", _NOWHERE
         self.last_activity = now
         if content:
             self._content_began(now)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import msgspec
 
 from gateway.access.keys import Key
-from gateway.relay.fields import Headers
 
 _LENGTH = b"\r\ncontent-length:"
 _DIGITS = 8
@@ -25,7 +24,6 @@ class KnownHead(msgspec.Struct, frozen=True):
     """And from behind them to the end of the blank line."""
     family: str
     url: bytes
-    headers: Headers
     fields: dict[bytes, bytes]
     sent_on: bytes
     key: Key | None
