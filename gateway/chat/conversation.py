@@ -18,6 +18,8 @@ from gateway.chat.http import ChatError, ask
 from gateway.chat.joined import JoinedAnswer
 
 _STALL_SECONDS = 0.2
+_LEAST_SPAN = 0.05
+"""Seconds. A shorter answer came in a piece or two: its rate would tell of buffers, not of the model."""
 
 
 @dataclass(slots=True)
@@ -42,7 +44,7 @@ class Summary:
         tokens = self.output_tokens or self.pieces
         spoken = self.duration - self.ttft
         parts = [f"first token {self.ttft * 1000:.0f} ms", f"{tokens} tokens"]
-        if spoken > 0 and tokens > 1:
+        if spoken >= _LEAST_SPAN and tokens > 1:
             parts.append(f"{(tokens - 1) / spoken:.1f} tokens/s")
         if self.prompt_tokens:
             parts.append(f"{self.cached_tokens} of {self.prompt_tokens} prompt tokens cached")

@@ -125,6 +125,13 @@ describe("Stopwatch", () => {
     watch.piece(5);
     expect(watch.stats()).toMatchObject({ ttftMs: 5, tokensPerSecond: null, tokens: 1, counted: false });
   });
+
+  it("gives no rate for an answer that came all but at once", () => {
+    const watch = new Stopwatch(0);
+    for (const at of [50, 50.4, 51]) watch.piece(at);
+    watch.usage({ promptTokens: 4, completionTokens: 64, cachedTokens: 0 });
+    expect(watch.stats()).toMatchObject({ ttftMs: 50, tokensPerSecond: null, tokens: 64 });
+  });
 });
 
 describe("words about an answer", () => {

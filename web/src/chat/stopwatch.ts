@@ -1,6 +1,9 @@
 import type { TransportName, Usage } from "../openai/types";
 import { type AnswerStats, STALL_MS } from "./types";
 
+/** An answer that took less time than this came in a piece or two: its rate would tell of buffers, not of the model. */
+const LEAST_SPAN_MS = 50;
+
 /** Times one answer. All times are arguments, in milliseconds of any monotonic clock. */
 export class Stopwatch {
   readonly #askedAt: number;
@@ -39,9 +42,10 @@ export class Stopwatch {
   stats(): AnswerStats {
     const tokens = this.#usage?.completionTokens ?? this.#pieces;
     const spanMs = this.#firstAt === null ? 0 : this.#lastAt - this.#firstAt;
+    const hasRate = tokens > 1 && spanMs >= LEAST_SPAN_MS && !this.#resumed;
     return {
       ttftMs: this.#firstAt === null || this.#resumed ? null : this.#firstAt - this.#askedAt,
-      tokensPerSecond: tokens > 1 && spanMs > 0 && !this.#resumed ? ((tokens - 1) * 1000) / spanMs : null,
+      tokensPerSecond: hasRate ? ((tokens - 1) * 1000) / spanMs : null,
       tokens,
       counted: this.#usage !== null,
       promptTokens: this.#usage?.promptTokens ?? null,
