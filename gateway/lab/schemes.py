@@ -168,6 +168,10 @@ SCHEMES: dict[str, Scheme] = {
     ),
     "eloquent-no-copies": Scheme(eloquent(_paced(early_copies=0)), "without early copies after a loss"),
     "eloquent-20ms": Scheme(eloquent(_paced(calm_interval=0.02)), "a packet per 20 ms on calm paths too"),
+    "eloquent-80ms": Scheme(
+        eloquent(_paced(calm_interval=0.08)),
+        "a packet per 80 ms on calm paths, as from a gateway that is busy",
+    ),
     "eloquent-burst2": Scheme(
         eloquent(_paced(lossy_burst=2)), "over the cap and after a loss: two packets per interval"
     ),
