@@ -125,7 +125,9 @@ def measure(folder: Path, ports: list[int], how: str, streams: int, seconds: flo
             "core": share,
             "streams_per_core": streams * (rate / 50.0) / share,
             "tokens_per_packet": window["events"] / window["packets"] if window["packets"] else None,
-            "late": window["late"] / window["events"],
+            "late": window["late"],
+            "failed": window["failed"],
+            "client_core": window["client_core"],
             "rss_mb": gateway.rss_mb(),
         }
     finally:
@@ -145,7 +147,7 @@ def main() -> None:
     for name, microseconds in events.items():
         print(f"{microseconds:6.2f} us  an event, {name}")
     rows = []
-    print("how        streams  tok/s  us/token   core  streams/core  tokens/packet   late   RSS")
+    print("how        streams  tok/s  us/token   core  streams/core  tokens/packet  late  failed  client RSS")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         with engines(folder, ITL_MS) as ports:
@@ -157,7 +159,7 @@ def main() -> None:
                     print(
                         f"{how:10} {streams:7} {row['tokens_per_s']:6.1f} {row['us_per_token']:9.1f} "
                         f"{row['core']:6.0%} {row['streams_per_core']:13.0f} {packets:>14} "
-                        f"{row['late']:6.1%} {row['rss_mb']:5.0f}",
+                        f"{row['late']:5} {row['failed']:7} {row['client_core']:7.0%} {row['rss_mb']:4.0f}",
                         flush=True,
                     )
     if asked.json is not None:

@@ -170,7 +170,7 @@ SCHEMES: dict[str, Scheme] = {
     "eloquent-20ms": Scheme(eloquent(_paced(calm_interval=0.02)), "a packet per 20 ms on calm paths too"),
     "eloquent-80ms": Scheme(
         eloquent(_paced(calm_interval=0.08)),
-        "a packet per 80 ms on calm paths, as from a gateway that is busy",
+        "a packet per 80 ms on calm paths, as a busy gateway sends",
     ),
     "eloquent-burst2": Scheme(
         eloquent(_paced(lossy_burst=2)), "over the cap and after a loss: two packets per interval"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import statistics
 import time
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
@@ -33,18 +34,24 @@ class Window:
     packets: int = 0
     late: int = 0
     """Events that came more than 0.2 s after the one before, on the same stream."""
+    failed: int = 0
+    """Streams that brought less than 9/10 of what the median stream did."""
+    client_core: float = 0.0
+    """Share of its core that this process used: near 1 it is the client that is measured."""
     seconds: float = 0.0
 
 
 class _Reader:
     def __init__(self, window: Window) -> None:
         self.window = window
+        self.events = 0
         self.open = False
         self._last = 0.0
 
     def take(self, events: int) -> None:
         now = time.perf_counter()
         if self.open:
+            self.events += events
             self.window.events += events
             self.window.late += now - self._last > 0.2
         self._last = now
@@ -118,13 +125,16 @@ async def run(url: str, how: ReadBy, streams: int, seconds: float, tokens: int, 
         tasks = [task for task in begun if task is not None]
         await asyncio.sleep(1.0)
         await asyncio.to_thread(ready.touch)
-        began = time.perf_counter()
+        began, spent = time.perf_counter(), time.process_time()
         for reader in readers:
             reader.open = True
         await asyncio.sleep(seconds)
         for reader in readers:
             reader.open = False
         window.seconds = time.perf_counter() - began
+        window.client_core = (time.process_time() - spent) / window.seconds
+        median = statistics.median(reader.events for reader in readers)
+        window.failed = sum(reader.events < 0.9 * median for reader in readers)
         await asyncio.to_thread(ready.with_suffix(".done").touch)
         for task in tasks:
             task.cancel()
