@@ -39,8 +39,14 @@ _ERRORS = {
 
 _HEADERS: dict[str, str] = {
     "x-request-id": "Kept if given, made up otherwise; in the answer, the logs and at the worker.",
-    "x-session-id": "Requests of one session prefer one worker.",
+    "x-session-id": "Requests of one session prefer one worker, with the policies that look at it.",
+    "x-sluice-policy": "Another routing policy for this request.",
+    "x-sluice-priority": "An integer; a larger one is served sooner where requests wait.",
     "x-sluice-stream": "`resumable` or `detached`, and `; ids`: keep the stream's events to be read again.",
+    "x-sluice-timeout-connect": "Seconds for a connection to the worker.",
+    "x-sluice-timeout-queue": "Seconds to wait for a free place at a worker.",
+    "x-sluice-timeout-first-byte": "Seconds from sending the request until its answer begins.",
+    "x-sluice-timeout-silence": "Seconds between two pieces of an answer that has begun.",
 }
 
 
