@@ -1,20 +1,42 @@
 """Whether loading pays: what prefill costs here against what each tier takes, both as measured.
 
-A cache that is slower than computing is the field's standing complaint, so nothing is loaded on faith once
-there are figures. Pure arithmetic: durations come in, estimates go out.
+A cache that is slower than computing is the field's standing complaint, so nothing is loaded on faith: a tier
+that was never measured has to pay at a cautious guess. Pure arithmetic: durations come in, estimates go out.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-_DECAY = 0.95
-"""Weight that old measurements keep when a new one comes."""
+from cache.cost import PrefillCost, TransferCost
+
 _EXPLORE_EVERY = 20
-"""One in so many refusals is loaded anyway: a tier that was slow once may be fast by now."""
+"""One in so many refusals is tried out behind the request's back: what was slow once may be fast by now."""
+_EXPLORE_CHUNKS = (8, 32, 128)
+"""In turn: little at the first contact, then enough to tell a slow start from a slow tier."""
+
+
+class Prior(NamedTuple):
+    """What a tier is taken for before it was measured."""
+
+    seconds: float
+    bytes_per_second: float
+
+    def at(self, nbytes: int) -> float:
+        return self.seconds + nbytes / self.bytes_per_second
+
+
+PRIORS = {
+    "memory": Prior(0.0, 4e9),
+    "packed": Prior(0.001, 0.4e9),
+    "file": Prior(0.001, 0.8e9),
+    "valkey": Prior(0.002, 0.2e9),
+}
+FAR = Prior(0.03, 0.02e9)
+"""Any other tier, such as an object store: little is expected of it until it has shown more."""
 
 
 class Segment(NamedTuple):
@@ -34,9 +56,11 @@ class Decision:
     load_seconds: float
     """Expected for loading them."""
     saved_seconds: float
-    """Expected gain over computing everything; 0 when nothing is loaded, or nothing was measured yet."""
+    """Expected gain over computing everything; 0 when nothing is loaded, or prefill was never measured."""
     reason: str
-    """`pays`, `too slow`, `explore`, `unmeasured` or `nothing`."""
+    """`pays`, `too slow`, `unmeasured` (prefill is) or `nothing`."""
+    explore: int = 0
+    """Chunks after those to be brought into memory in the background, to measure their tier."""
 
 
 @dataclass(slots=True)
@@ -57,107 +81,64 @@ class EconomyCounters:
     """Judged loads that took longer than computing was expected to take."""
 
 
-class _Line:
-    """A line through (x, seconds), fitted to recent measurements; neither part of it negative."""
-
-    __slots__ = ("_n", "_x", "_xx", "_xy", "_y")
-
-    def __init__(self) -> None:
-        self._n = self._x = self._y = self._xx = self._xy = 0.0
-
-    def observe(self, x: float, y: float) -> None:
-        self._n = self._n * _DECAY + 1
-        self._x = self._x * _DECAY + x
-        self._y = self._y * _DECAY + y
-        self._xx = self._xx * _DECAY + x * x
-        self._xy = self._xy * _DECAY + x * y
-
-    def at(self, x: float) -> float | None:
-        """Expected seconds, None before the first measurement."""
-        if not self._n:
-            return None
-        spread = self._n * self._xx - self._x * self._x
-        slope = (
-            (self._n * self._xy - self._x * self._y) / spread if spread > 1e-9 * self._xx * self._n else 0.0
-        )
-        through_origin = self._xy / self._xx if self._xx else 0.0
-        slope = min(max(slope, 0.0), through_origin)
-        base = max(0.0, (self._y - slope * self._x) / self._n)
-        return base + slope * x
-
-
 class Economy:
     """Measured costs and the choice they lead to. Thread-safe; times in seconds."""
 
     def __init__(self) -> None:
         self.counters = EconomyCounters()
         self._lock = threading.Lock()
-        self._prefill: dict[int, tuple[float, float]] = {}
-        """By the power of two of tokens seen at the end: decayed sums of tokens and of seconds."""
-        self._loads: dict[str, _Line] = {}
-        self._since_explored = 0
+        self._prefill = PrefillCost()
+        self._loads: dict[str, TransferCost] = {}
+        self._since_explored = _EXPLORE_EVERY - 1
 
     def observe_prefill(self, tokens: int, context: int, seconds: float) -> None:
-        """`tokens` were computed after `context` earlier ones."""
-        if tokens <= 0 or seconds <= 0:
-            return
-        bucket = (context + tokens).bit_length()
-        with self._lock:
-            old_tokens, old_seconds = self._prefill.get(bucket, (0.0, 0.0))
-            self._prefill[bucket] = (old_tokens * _DECAY + tokens, old_seconds * _DECAY + seconds)
+        """A step computed `tokens` after `context` earlier ones."""
+        if tokens > 0 and seconds > 0:
+            with self._lock:
+                self._prefill.observe(tokens, context, seconds)
 
     def observe_load(self, tier: str, chunks: int, nbytes: int, seconds: float) -> None:
         """A batch came from `tier` into the arena, verified and decoded."""
         with self._lock:
-            self._loads.setdefault(tier, _Line()).observe(nbytes, seconds)
+            self._loads.setdefault(tier, TransferCost()).observe(nbytes, seconds)
 
     def prefill_seconds(self, tokens: int, context: int) -> float | None:
         """Expected time to compute; None before the first measurement."""
         if tokens <= 0:
             return 0.0
         with self._lock:
-            if not self._prefill:
-                return None
-            wanted = (context + tokens).bit_length()
-            nearest = min(self._prefill, key=lambda bucket: abs(bucket - wanted))
-            done, seconds = self._prefill[nearest]
-            return tokens * seconds / done
+            return self._prefill.at(tokens, context)
 
-    def load_seconds(self, tier: str, nbytes: int) -> float | None:
-        """Expected time to bring bytes into the arena, or to the engine for `memory`; None before any
-        measurement."""
+    def load_seconds(self, tier: str, nbytes: int) -> float:
+        """Expected time to bring bytes into the arena, or to the engine for `memory`."""
         with self._lock:
-            line = self._loads.get(tier)
-            return None if line is None else line.at(nbytes)
+            cost = self._loads.get(tier)
+            measured = None if cost is None else cost.at(nbytes)
+        return PRIORS.get(tier, FAR).at(nbytes) if measured is None else measured
 
     def choose(self, tokens: int, segments: Sequence[Segment], chunk_tokens: int) -> Decision:
         """How many chunks of a prompt of `tokens` to load, given where its prefix lies.
 
-        Considers every end of a segment: chunks in memory may pay while those on a slow tier do not. A tier
-        without measurements is taken at its word, so that it gets some.
+        Considers every end of a segment: chunks in memory may pay while those on a slow tier do not.
         """
         total = sum(segment.chunks for segment in segments)
         if not total:
             return Decision(0, 0.0, 0.0, "nothing")
+        costs = [self.load_seconds(segment.tier, segment.nbytes) for segment in segments]
         everything = self.prefill_seconds(tokens, 0)
         if everything is None:
-            return self._load(Decision(total, 0.0, 0.0, "unmeasured"))
+            return self._count(Decision(total, sum(costs), 0.0, "unmeasured"), total)
         best = Decision(0, 0.0, 0.0, "too slow")
         chunks, loading = 0, 0.0
-        for segment in segments:
-            cost = self.load_seconds(segment.tier, segment.nbytes)
+        for segment, cost in zip(segments, costs, strict=True):
             chunks += segment.chunks
-            loading += cost or 0.0
+            loading += cost
             context = chunks * chunk_tokens
             computing = self.prefill_seconds(tokens - context, context) or 0.0
             saved = everything - loading - computing
-            if saved > best.saved_seconds or (cost is None and best.chunks == chunks - segment.chunks):
-                best = Decision(
-                    chunks, loading, max(0.0, saved), "pays" if cost is not None else "unmeasured"
-                )
-        if best.chunks:
-            return self._load(best)
-        return self._refuse(total, loading)
+            if saved > best.saved_seconds:
+                best = Decision(chunks, loading, saved, "pays")
+        return self._count(best, total)
 
     def judge(self, decision: Decision, seconds: float) -> None:
         """The load that was decided on took `seconds`."""
@@ -170,17 +151,17 @@ class Economy:
             if decision.reason == "pays" and seconds > decision.load_seconds + decision.saved_seconds:
                 counters.regretted += 1
 
-    def _load(self, decision: Decision) -> Decision:
+    def _count(self, decision: Decision, total: int) -> Decision:
+        """Count what was decided on, and see whether what was refused should be tried out."""
         with self._lock:
-            self.counters.loads += 1
-        return decision
-
-    def _refuse(self, chunks: int, loading: float) -> Decision:
-        with self._lock:
+            self.counters.loads += decision.chunks > 0
+            if decision.chunks == total:
+                return decision
+            self.counters.refusals += not decision.chunks
             self._since_explored += 1
             if self._since_explored < _EXPLORE_EVERY:
-                self.counters.refusals += 1
-                return Decision(0, 0.0, 0.0, "too slow")
+                return decision
             self._since_explored = 0
+            some = _EXPLORE_CHUNKS[self.counters.explored % len(_EXPLORE_CHUNKS)]
             self.counters.explored += 1
-            return Decision(chunks, loading, 0.0, "explore")
+            return replace(decision, explore=min(some, total - decision.chunks))

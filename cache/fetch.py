@@ -24,6 +24,11 @@ _KEPT_ON_FAULT = frozenset({Fault.VERSION, Fault.ABSENT})
 """Faults of one frame that do not call for deleting it: a newer version reads it, or there is none."""
 
 
+Worth = Callable[[int, str, int], int]
+"""From how many chunks are wanted, the tier that has been found to hold the next ones and the bytes of one of
+them: how many to load."""
+
+
 class Load:
     """One chunk on its way into `ref`."""
 
@@ -59,6 +64,7 @@ class Fetch:
         "promote",
         "sources",
         "watched",
+        "worth",
     )
 
     def __init__(self, lease: Lease, limit: int, began: float, deadline: float, promote: bool) -> None:
@@ -76,6 +82,7 @@ class Fetch:
         self.sources: dict[ChunkKey, str] = {}
         self.landed: Callable[[Entry], None] = lambda entry: None
         """What the entries that it waits for call."""
+        self.worth: Worth | None = None
 
 
 class Fetcher:
@@ -109,11 +116,22 @@ class Fetcher:
         self._moved: dict[Fetch, None] = {}
         """Those that got or lost something since `_hand_over`."""
 
-    def start(self, lease: Lease, limit: int, deadline: float, *, probe: bool, promote: bool) -> Fetch | None:
-        """Begin; None if there is nothing to wait for. The lock is held."""
+    def start(
+        self,
+        lease: Lease,
+        limit: int,
+        deadline: float,
+        *,
+        probe: bool,
+        promote: bool,
+        worth: Worth | None = None,
+    ) -> Fetch | None:
+        """Begin; None if there is nothing to wait for. `worth` is asked when chunks beyond the known prefix
+        were found. The lock is held."""
         fetch = Fetch(lease, limit, self._clock(), deadline, promote)
+        fetch.worth = worth
         fetch.landed = partial(self._landed, fetch)
-        self._plan(fetch)
+        self._plan(fetch, limit)
         if probe:
             self._probe(fetch)
         self._moved[fetch] = None
@@ -127,18 +145,35 @@ class Fetcher:
             for entry in fetch.kept:
                 self._ledger.unhold(entry)
             fetch.kept.clear()
+            fetch.lease.ended = self._clock()
             fetch.lease.settled.set()
+
+    def coming(self, fetch: Fetch, start: int) -> list[tuple[SlotRef, str]]:
+        """All chunks from `start` on that the fetch is to bring: the slots that they lie in, or are being
+        read into, and from where. Empty if any is not on its way. The lock is held."""
+        lease = fetch.lease
+        found: list[tuple[SlotRef, str]] = []
+        for key in lease.keys[start : fetch.limit]:
+            entry = self._ledger.entries.get(key)
+            if entry is None or key not in fetch.watched:
+                return []
+            ref = entry.slot or (entry.landing if entry.fetching else None)
+            if ref is None:
+                return []
+            found.append((ref, entry.origin if entry.slot is None else fetch.sources.get(key, MEMORY)))
+        return found
 
     # With the lock held
 
-    def _plan(self, fetch: Fetch) -> None:
-        """Start loading every chunk of the known prefix that is in no slot and not on its way."""
+    def _plan(self, fetch: Fetch, limit: int) -> None:
+        """Start loading every chunk of the known prefix, up to `limit`, that is in no slot and not on its
+        way."""
         lease, ledger = fetch.lease, self._ledger
         find, wall = ledger.entries.get, self._wall()
         links = [link for link in self._links.values() if link.available()]
         wanted: dict[Entry, tuple[int, Link]] = {}
         number = lease.ready
-        while number < fetch.limit:
+        while number < limit:
             entry = find(lease.keys[number])
             if entry is None or (entry.expires is not None and entry.expires <= wall):
                 break
@@ -169,7 +204,7 @@ class Fetcher:
     def _order(
         self, fetch: Fetch, entries: Sequence[Entry], wanted: Mapping[Entry, tuple[int, Link]]
     ) -> None:
-        """Start loading entries that have just got slots. `wanted`: their places in the lease, their links."""
+        """Start loading entries that have just got slots. `wanted`: their places in the lease, links."""
         batches: dict[Link, list[Load]] = {}
         for entry in entries:
             number, link = wanted[entry]
@@ -177,6 +212,7 @@ class Fetcher:
             if ref is None:
                 continue
             entry.fetching = True
+            entry.origin = link.name
             self._watch(fetch, entry)
             load = Load(
                 entry,
@@ -353,9 +389,9 @@ class Fetcher:
 
     def _ask(self, link: Link, fetch: Fetch, start: int) -> None:
         """Probe in growing windows, loading what is found while the next window is asked for."""
-        window, asked = _FIRST_WINDOW, start
-        while fetch.open and asked < fetch.limit:
-            keys = fetch.lease.keys[asked : min(asked + window, fetch.limit)]
+        window, asked, limit = _FIRST_WINDOW, start, fetch.limit
+        while fetch.open and asked < limit:
+            keys = fetch.lease.keys[asked : min(asked + window, limit)]
             found = link.contains(keys)
             run = next((n for n, answer in enumerate(found) if isinstance(answer, Fault)), len(found))
             with self._ledger.lock:
@@ -364,8 +400,11 @@ class Fetcher:
                         self._place(link, key, answer)
                 if run < len(keys) and found[run] is Fault.ABSENT:
                     link.missed(keys[run], self._miss_memory_seconds)
+                if run and asked == start and fetch.worth is not None:
+                    nbytes = self._ledger.entry(keys[0]).places[link.name].nbytes
+                    limit = min(limit, fetch.worth(limit, link.name, nbytes))
                 if run and fetch.open:
-                    self._plan(fetch)
+                    self._plan(fetch, limit)
                     self._hand_over()
             if run < len(keys):
                 break

@@ -51,7 +51,7 @@ class Entry:
         self.fetching = False
         """Whether `landing` is filled from a slower tier."""
         self.origin = MEMORY
-        """The tier that `slot` was last filled from."""
+        """The tier that `slot` was last filled from, or `landing` is."""
         self.places: dict[str, Place] = {}
         self.holds = 0
         """Leases and transfers that use the slot."""

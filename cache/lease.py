@@ -17,6 +17,7 @@ from cache.arena import SlotRef
 from cache.keys import ChunkKey
 
 if TYPE_CHECKING:
+    from cache.economy import Decision
     from cache.fetch import Fetch
     from cache.index import Entry
 
@@ -60,6 +61,10 @@ class Lease:
         self.known = 0
         self.fetch: Fetch | None = None
         """What is on its way; the store's."""
+        self.decision: Decision | None = None
+        """On loading what the fetch found by asking, once it has found something."""
+        self.ended: float | None = None
+        """When the last fetch for it ended, on the store's clock."""
         self.settled = threading.Event()
         """Set while nothing is on its way for this lease."""
         self.settled.set()

@@ -32,6 +32,7 @@ from cache.save import Saver
 from cache.settings import StoreSettings
 from cache.tiers.build import TierPlan, plan_tiers
 
+_EXPLORE_SECONDS = 5.0
 _FREE_SHARE = 0.1
 """Part of the arena kept free or on its way out, where victims have to be written before they go."""
 
@@ -190,6 +191,7 @@ class Store:
         *,
         seconds: float,
         chunks: int | None = None,
+        tokens: int | None = None,
         probe: bool = True,
         promote: bool = True,
     ) -> None:
@@ -199,7 +201,8 @@ class Store:
         At most `chunks` leading chunks, for at most `seconds`; then the lease is done with what has arrived,
         and the rest goes on into the arena for later. `probe` also asks shared tiers for chunks that this
         process knows nothing of, such as those of another worker; `promote` copies what is found to faster
-        tiers that want it. Does nothing while a fetch for the lease is under way.
+        tiers that want it. With `tokens`, the length of the prompt, what asking has found is loaded only if
+        that pays. Does nothing while a fetch for the lease is under way.
         """
         limit = len(lease.keys) if chunks is None else min(chunks, len(lease.keys))
         with self._ledger.lock:
@@ -207,7 +210,10 @@ class Store:
                 return
             lease.settled.clear()
             deadline = self._clock() + seconds
-            lease.fetch = self._fetcher.start(lease, limit, deadline, probe=probe, promote=promote)
+            worth = None if tokens is None else partial(self._worth, lease, tokens)
+            lease.fetch = self._fetcher.start(
+                lease, limit, deadline, probe=probe, promote=promote, worth=worth
+            )
 
     def settle(self, lease: Lease) -> bool:
         """See `Lease.done`."""
@@ -216,10 +222,22 @@ class Store:
         with self._ledger.lock:
             fetch = lease.fetch
             if fetch is not None and fetch.open and self._clock() >= fetch.deadline:
+                self._ledger.counters.late_fetches += 1
                 self._fetcher.stop(fetch)
             if fetch is not None and not fetch.open:
                 lease.fetch = None
             return lease.fetch is None
+
+    def coming(self, lease: Lease, start: int) -> list[tuple[SlotRef, str]]:
+        """Slots and tiers of the chunks from `start` on that the lease's fetch is bringing: each slot is
+        sealed once its bytes have come and were verified.
+
+        Whoever copies them waits for that with `Segment.sealed`; a load that fails gives its slot back, which
+        `Segment.current` tells. Empty unless all that the fetch was asked for is on its way.
+        """
+        with self._ledger.lock:
+            fetch = lease.fetch
+            return self._fetcher.coming(fetch, start) if fetch is not None and fetch.open else []
 
     def segments(self, lease: Lease) -> list[Segment]:
         """Where the known prefix of a lease lies, run by run: what `Economy.choose` takes."""
@@ -240,6 +258,23 @@ class Store:
     def decide(self, lease: Lease, tokens: int) -> Decision:
         """How many of the lease's known chunks to load for a prompt of `tokens`; see `Economy.choose`."""
         return self.economy.choose(tokens, self.segments(lease), self.chunk_tokens)
+
+    def try_out(self, lease: Lease, decision: Decision) -> None:
+        """Bring the chunks that a decision wants tried out into memory, with nobody waiting for them."""
+        if decision.explore:
+            end = max(lease.ready, decision.chunks) + decision.explore
+            with self.lookup(lease.keys[:end], owner="explore") as trial:
+                self.fetch(trial, seconds=_EXPLORE_SECONDS, probe=False)
+
+    def _worth(self, lease: Lease, tokens: int, limit: int, tier: str, nbytes: int) -> int:
+        """How many leading chunks to load now that chunks of `nbytes` were found to follow in `tier`, taking
+        it that all up to `limit` do. The lock is held."""
+        runs = self.segments(lease)
+        more = limit - lease.known
+        decision = self.economy.choose(tokens, [*runs, Segment(tier, more, more * nbytes)], self.chunk_tokens)
+        lease.decision = decision
+        self.try_out(lease, decision)
+        return decision.chunks
 
     # Writing
 

@@ -198,10 +198,12 @@ class FileTier:
         """Read one frame; `start` is room for the beginning of its head."""
         fd = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
         try:
-            size = os.fstat(fd).st_size
             room = landing.room(number)
-            # Head and payload in one call: most payloads are raw, and then they are where they belong.
-            got = os.preadv(fd, [start, room.data], 0)
+            # Head and payload in one call: most payloads are raw, and then they are where they belong. What
+            # ends before the last byte that it has room for ends there.
+            size = got = os.preadv(fd, [start, room.data, bytearray(1)], 0)
+            if got > HEAD_BYTES + room.nbytes:
+                size, got = os.fstat(fd).st_size, got - 1
             head = memoryview(start)[:got]
             try:
                 length = head_bytes(head)

@@ -172,9 +172,10 @@ class SluiceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
             chunk_blocks=options.store.chunk_blocks,
             save_decoded=options.save_decoded,
             tell_events=events is not None and events.enable_kv_cache_events,
+            recomputes=self._kv_transfer_config.kv_load_failure_policy == "recompute",
         )
         self._totals = self._scheduler.totals
-        self._control = control_server(Operator(store, namespaces.digest_of), options.control)
+        self._control = control_server(Operator(store, namespaces), options.control)
         if self._engine_cache is not None:
             self._scheduler.bind_engine_cache(self._engine_cache)
         logger.info("%son: %s", STATUS, _tiers_in_words(options.store))

@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from cache.arena import SlotRef
+from cache.cost import SHORT_STEP
 from cache.counters import MEMORY
+from cache.economy import Decision
 from cache.lease import Lease, Reservation
 from cache.store import Store
 from engine_adapter.vllm.eligibility import is_served
@@ -41,11 +43,14 @@ IDLE_WAIT = 0.005
 takes the processor from the threads that fetch. New requests wait as long at most."""
 
 
-FETCH_SECONDS = 10.0
-"""Longest wait for slower tiers; what has not arrived then is computed."""
+UNKNOWN_SECONDS = 3.0
+"""Longest wait for slower tiers while nobody knows what computing takes."""
 LEAST_PATIENCE = 0.05
-LEAST_PREFILL = 64
-"""Tokens of one prompt in a step from which on the step's duration says what prefill costs."""
+AHEAD_SECONDS = 0.05
+"""Longest expected load for which an engine that has nothing else to do begins a request at once: what its
+step needs before the model runs is done meanwhile."""
+AHEAD_FACTOR = 4.0
+"""Times the expected duration that such a step waits for them; then they are computed."""
 
 
 class EngineCache(Protocol):
@@ -72,11 +77,13 @@ class InFlight:
     """What has to be settled when a step's report comes."""
 
     leases: list[Lease] = field(default_factory=list)
+    ahead: list[tuple[Tracked, Lease]] = field(default_factory=list)
+    """Those that began before all that they load had come."""
     saves: list[Save] = field(default_factory=list)
     requests: list[Tracked] = field(default_factory=list)
     """Those that computed something in it."""
     prefill: tuple[int, int] | None = None
-    """Tokens of the one prompt in it, and how many came before them."""
+    """Tokens of the one prompt in it, and how many came before them; of a short step, all tokens."""
     loads: int = 0
     """Chunks loaded in it."""
 
@@ -97,7 +104,9 @@ class SchedulerSide:
         chunk_blocks: int,
         save_decoded: bool = False,
         tell_events: bool = False,
+        recomputes: bool = True,
     ) -> None:
+        """`recomputes`: the engine computes blocks whose load failed, instead of failing the request."""
         self.store = store
         self.totals = Totals()
         self._namespaces = namespaces
@@ -109,8 +118,11 @@ class SchedulerSide:
         self._engine_cache: EngineCache | None = None
         self._tracked: dict[str, Tracked] = {}
         self._fetching: dict[str, Lease] = {}
-        self._allocated: list[tuple[Tracked, list[Transfer]]] = []
+        self._allocated: list[tuple[Tracked, list[Transfer], float]] = []
         self._in_flight: dict[int, InFlight] = {}
+        self._recomputes = recomputes
+        self._running: set[str] = set()
+        """Requests that computed something in the latest step, or start in the next, and have not ended."""
         self._step = 0
 
     @property
@@ -145,23 +157,23 @@ class SchedulerSide:
             self._let_go(tracked)
             return 0
         lease = tracked.holds(first) or self._look_up(tracked, first, last)
-        if not lease.done:
+        match = self._promise(tracked, lease, computed)
+        if match is None:
             self._fetching[request.request_id] = lease
             return None
         self._fetching.pop(request.request_id, None)
-        tracked.judge(self.store.economy)
-        slots = tracked.match.slots if tracked.match is not None else self._verified(lease)
-        tokens = min((first + len(slots)) * self._chunk_tokens, usable) - computed
+        tokens = min((first + len(match.slots)) * self._chunk_tokens, usable) - computed
         if tokens <= 0:
             self._let_go(tracked)
             return 0
-        tracked.match = Match(computed, first, slots)
+        tracked.match = match
         if self._events is not None:
-            self._events.learn(request, tracked.keys, first, len(slots))
+            self._events.learn(request, tracked.keys, first, len(match.slots))
         return tokens
 
     def allocated(self, request: Request, blocks: Sequence[int], external: int) -> None:
         """The request has `blocks` and starts; `external` tokens of its KV are to be loaded into them."""
+        self._running.add(request.request_id)
         tracked = self._tracked.get(request.request_id)
         if tracked is None:
             return
@@ -171,7 +183,7 @@ class SchedulerSide:
             tracked.sources = sources
             self.totals.admitted(request.request_id, sources)
         if external and match is not None:
-            self._allocated.append((tracked, self._transfers(match, blocks, external)))
+            self._allocated.append((tracked, self._transfers(match, blocks, external), match.patience))
             tracked.match = None
         else:
             self._let_go(tracked)
@@ -181,12 +193,16 @@ class SchedulerSide:
         self._step += 1
         flight = self._in_flight[self._step] = InFlight()
         plan = StepPlan(self._step, self.store.arena.name)
-        for starting, transfers in self._allocated:
+        for starting, transfers, patience in self._allocated:
             plan.loads += transfers
+            plan.patience = max(plan.patience, patience)
             flight.loads += len(transfers)
             if (lease := starting.hand_over()) is not None:
                 flight.leases.append(lease)
+                if patience:
+                    flight.ahead.append((starting, lease))
         self._allocated = []
+        self._running = set(output.num_scheduled_tokens)
         state = output.kv_connector_block_state
         prompts = 0
         for request_id, scheduled in output.num_scheduled_tokens.items():
@@ -196,11 +212,13 @@ class SchedulerSide:
             drafts = len(output.scheduled_spec_decode_tokens.get(request_id, ()))
             before = tracked.request.num_computed_tokens
             certain = before + scheduled - drafts
-            if scheduled - drafts >= LEAST_PREFILL:
+            if scheduled - drafts >= SHORT_STEP:
                 prompts += 1
                 flight.prefill = (scheduled, before) if prompts == 1 else None
             if save := self._plan_saves(tracked, certain, state.resolve_block_ids, plan):
                 flight.saves.append(save)
+        if 0 < output.total_num_scheduled_tokens < SHORT_STEP:
+            flight.prefill = (output.total_num_scheduled_tokens, 0)
         if not output.total_num_scheduled_tokens and self._fetching:
             next(iter(self._fetching.values())).settled.wait(IDLE_WAIT)
         return plan
@@ -212,6 +230,8 @@ class SchedulerSide:
             flight = self._in_flight.pop(step, None)
             if flight is None:
                 continue
+            for ahead, lease in flight.ahead:
+                ahead.judge(self.store.economy, lease)
             for lease in flight.leases:
                 lease.release()
             unsaved = set(report.unsaved.get(step, ()))
@@ -226,6 +246,7 @@ class SchedulerSide:
 
     def finished(self, request: Request, blocks: Sequence[int]) -> dict[str, int]:
         """The request ended, in whatever way; its prompt tokens by source, empty if never admitted."""
+        self._running.discard(request.request_id)
         tracked = self._tracked.pop(request.request_id, None)
         if tracked is None:
             return {}
@@ -275,24 +296,52 @@ class SchedulerSide:
         Chunks that this process knows nothing of are asked for: another worker may have saved them.
         """
         tokens = tracked.request.num_tokens
-        chunks = None
-        if lease.known == len(lease.keys):
-            tracked.decision = self.store.decide(lease, tokens)
-            chunks = tracked.decision.chunks
-            if chunks <= lease.ready:
-                return
-        context = (first + lease.ready) * self._chunk_tokens
-        computing = self.store.economy.prefill_seconds(tokens - context, context)
-        patience = FETCH_SECONDS if computing is None else max(LEAST_PATIENCE, computing)
-        tracked.fetch_began = time.monotonic()
-        self.store.fetch(lease, seconds=min(patience, FETCH_SECONDS), chunks=chunks)
+        decision = self.store.decide(lease, tokens)
+        pays = max(decision.chunks, lease.ready)
+        asks = pays == lease.known < len(lease.keys)
+        if pays > lease.ready or asks:
+            tracked.decision = decision
+            context = (first + lease.ready) * self._chunk_tokens
+            computing = self.store.economy.prefill_seconds(tokens - context, context)
+            patience = UNKNOWN_SECONDS if computing is None else max(LEAST_PATIENCE, computing)
+            tracked.patience = min(patience, self.store.settings.fetch_seconds)
+            tracked.fetch_began = time.monotonic()
+            chunks = None if asks else pays
+            self.store.fetch(lease, seconds=tracked.patience, chunks=chunks, tokens=tokens, probe=asks)
+        self.store.try_out(lease, decision)
+
+    def _promise(self, tracked: Tracked, lease: Lease, computed: int) -> Match | None:
+        """What of the lease the request may count on; None: not known yet."""
+        if lease.done:
+            if tracked.match is not None and not tracked.match.patience:
+                return replace(tracked.match, computed=computed)
+            tracked.judge(self.store.economy, lease)
+            slots = self._verified(lease)
+            return Match(computed, tracked.first, slots, lease.sources[: len(slots)])
+        patience = min(self._ahead(tracked.decision), tracked.patience)
+        if not patience:
+            return None
+        slots = self._verified(lease)
+        tiers = lease.sources[: len(slots)]
+        coming = self.store.coming(lease, len(slots))
+        slots += [ref for ref, _ in coming]
+        tiers += [tier for _, tier in coming]
+        return Match(computed, tracked.first, slots, tiers, patience) if coming else None
+
+    def _ahead(self, decision: Decision | None) -> float:
+        """Seconds for which a step may wait for what was decided on, 0 if it has to be there before."""
+        if decision is None or not self._recomputes or self._running:
+            return 0.0
+        expected = decision.load_seconds
+        return max(LEAST_PATIENCE, AHEAD_FACTOR * expected) if 0 < expected <= AHEAD_SECONDS else 0.0
 
     def _verified(self, lease: Lease) -> list[SlotRef]:
         """The leading slots whose bytes are those that were saved. Beyond the first that is not all is a
         miss."""
         slots: list[SlotRef] = []
-        for ref in lease.slots():
-            if not self.store.arena.verify(ref):
+        for ref, tier in zip(lease.slots(), lease.sources, strict=False):
+            # What has just come from another tier was verified on its way in.
+            if tier == MEMORY and not self.store.arena.verify(ref):
                 self.totals.damaged_slots += 1
                 break
             slots.append(ref)
@@ -310,9 +359,9 @@ class SchedulerSide:
 
     def _sources(self, tracked: Tracked, external: int) -> dict[str, int]:
         sources = {ENGINE: tracked.local}
-        if external and tracked.match is not None and tracked.lease is not None:
+        if external and tracked.match is not None:
             begin, end = tracked.local, tracked.local + external
-            for number, tier in enumerate(tracked.lease.sources[: len(tracked.match.slots)], tracked.first):
+            for number, tier in enumerate(tracked.match.tiers, tracked.first):
                 start = number * self._chunk_tokens
                 tokens = min(end, start + self._chunk_tokens) - max(begin, start)
                 sources[tier] = sources.get(tier, 0) + max(0, tokens)

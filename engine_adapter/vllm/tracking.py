@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,10 @@ class Match:
     first: int
     """Chunk that `slots[0]` holds."""
     slots: Sequence[SlotRef]
+    tiers: Sequence[str]
+    """Where each of them was found."""
+    patience: float = 0.0
+    """Seconds that slots may still take to be filled; 0: all are."""
 
 
 @dataclass(slots=True)
@@ -48,6 +51,8 @@ class Tracked:
     decision: Decision | None = None
     """Why and how long something was to be fetched, until that is known to be right or wrong."""
     fetch_began: float = 0.0
+    patience: float = 0.0
+    """Seconds that the fetch may take."""
     considered: int = 0
     """Leading chunks that are saved, or that saving was tried for."""
     sources: dict[str, int] = field(default_factory=dict)
@@ -80,11 +85,11 @@ class Tracked:
             return self.lease
         return None
 
-    def judge(self, economy: Economy) -> None:
-        """The fetch that was decided on has ended."""
-        decision, self.decision = self.decision, None
-        if decision is not None and decision.chunks and self.fetch_began:
-            economy.judge(decision, time.monotonic() - self.fetch_began)
+    def judge(self, economy: Economy, lease: Lease) -> None:
+        """The fetch for the lease that was decided on has ended, if it has."""
+        decision, self.decision = lease.decision or self.decision, None
+        if decision is not None and decision.chunks and self.fetch_began and lease.ended is not None:
+            economy.judge(decision, lease.ended - self.fetch_began)
         self.fetch_began = 0.0
 
     def let_go(self) -> None:

@@ -16,8 +16,6 @@ from hypothesis import strategies as st
 from cache import arena as arena_module
 from cache.arena import Arena, Segment
 from cache.breaker import Breaker
-from cache.economy import Economy
-from cache.economy import Segment as Run
 from cache.keys import ChunkKey
 from cache.pins import Pins
 from cache.policies.policy import NAMES, UnknownPolicy, make_policy
@@ -240,41 +238,6 @@ def test_the_breaker_opens_tries_once_and_waits_longer() -> None:
     assert breaker.allows(16.3)
     breaker.failed(17.0)
     assert breaker.allows(17.0)
-
-
-def economy() -> Economy:
-    measured = Economy()
-    for _ in range(5):
-        measured.observe_prefill(1000, 0, 1.0)
-        measured.observe_load("file", 10, 10_000_000, 0.011)
-        measured.observe_load("file", 1, 1_000_000, 0.002)
-        measured.observe_load("s3", 10, 10_000_000, 3.0)
-    return measured
-
-
-def test_what_is_slower_than_computing_is_not_loaded() -> None:
-    measured = economy()
-    assert measured.load_seconds("file", 5_000_000) == pytest.approx(0.006)
-    chosen = measured.choose(1000, [Run("file", 10, 10_000_000), Run("s3", 10, 10_000_000)], 32)
-    assert (chosen.chunks, chosen.reason) == (10, "pays")
-    assert chosen.saved_seconds == pytest.approx(0.32 - 0.011)
-    assert measured.choose(1000, [Run("s3", 20, 20_000_000)], 32).reason == "too slow"
-    measured.judge(chosen, 0.5)
-    assert measured.counters.regretted == 1
-    assert measured.counters.error_seconds == pytest.approx(0.489)
-
-
-def test_a_refused_tier_is_tried_again_now_and_then() -> None:
-    measured = economy()
-    reasons = [measured.choose(1000, [Run("s3", 20, 20_000_000)], 32).reason for _ in range(40)]
-    assert reasons.count("explore") == 2
-    assert measured.counters.explored == 2
-
-
-def test_what_was_never_measured_is_loaded() -> None:
-    assert Economy().choose(1000, [Run("file", 3, 300)], 32).reason == "unmeasured"
-    assert economy().choose(1000, [Run("valkey", 3, 300)], 32).chunks == 3
-    assert economy().choose(1000, [], 32).reason == "nothing"
 
 
 def test_settings_come_from_mappings_and_say_what_is_wrong() -> None:

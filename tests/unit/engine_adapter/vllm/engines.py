@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -10,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cache.keys import Namespace
+from cache.lane import Lane, MakeLane
 from cache.layout import KVLayout
 from cache.settings import MemorySettings, StoreSettings
 from cache.store import Store
+from cache.tiers.build import TierPlan
 from engine_adapter.vllm.namespace import Namespaces
 from engine_adapter.vllm.pages import EnginePages
 from engine_adapter.vllm.scheduler_side import SchedulerSide
@@ -51,6 +54,8 @@ class Harness:
     chunk_blocks: int = 1
     save_decoded: bool = False
     memory_bytes: int = 1 << 20
+    tiers: Sequence[TierPlan] = ()
+    make_lane: MakeLane = Lane
     pages: npt.NDArray[np.uint8] = field(init=False)
     evicted: set[int] = field(default_factory=set)
     tables: dict[str, list[int]] = field(default_factory=dict)
@@ -59,7 +64,7 @@ class Harness:
         settings = StoreSettings(
             memory=MemorySettings(bytes=self.memory_bytes, prefault=False), chunk_blocks=self.chunk_blocks
         )
-        self.store = Store(LAYOUT, settings)
+        self.store = Store(LAYOUT, settings, tiers=self.tiers, make_lane=self.make_lane)
         engine = Namespace("m", "w", "", "float32", {}, LAYOUT.fingerprint())
         self.scheduler = SchedulerSide(
             self.store,
