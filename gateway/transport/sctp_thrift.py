@@ -94,7 +94,7 @@ class _Sacks:
     def _expired(self) -> None:
         # It is not cancelled when the acknowledgement left with data: that would cost more than this call.
         self._waiting = False
-        if self._owed:
+        if self._owed and self._association.state != "closed":
             at_once(self._late, self._loop)()
 
     async def _late(self) -> None:

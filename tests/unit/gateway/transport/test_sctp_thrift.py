@@ -22,6 +22,8 @@ class Chunk:
 class Association:
     """What thrift needs of aiortc's, with its order of events."""
 
+    state = "connected"
+
     def __init__(self) -> None:
         self._sack_needed = False
         self._sack_misordered: set[int] = set()
@@ -125,6 +127,14 @@ async def test_a_connection_that_is_gone_leaves_no_traceback() -> None:
     association, loop = Gone(), Loop()
     economise(association, loop)  # type: ignore[arg-type]
     await association.data_came()
+    loop.timers.pop()()
+    assert association.sent == []
+
+
+async def test_nothing_is_sent_once_the_association_is_closed(rig: tuple[Association, Loop]) -> None:
+    association, loop = rig
+    await association.data_came()
+    association.state = "closed"
     loop.timers.pop()()
     assert association.sent == []
 
