@@ -168,7 +168,7 @@ SCHEMES: dict[str, Scheme] = {
     ),
     "eloquent-no-copies": Scheme(eloquent(_paced(early_copies=0)), "without early copies after a loss"),
     "eloquent-20ms": Scheme(eloquent(_paced(calm_interval=0.02)), "a packet per 20 ms on calm paths too"),
-    "eloquent-80ms": Scheme(
+    "eloquent-60ms": Scheme(
         eloquent(_paced(calm_interval=0.08)),
         "a packet per 80 ms on calm paths, as a busy gateway sends",
     ),
