@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from gateway.relay.breaker import CircuitBreaker
 from gateway.relay.heads import request_head
 from gateway.relay.upstream import ResponseHead, UpstreamConnection
 from gateway.routing.assignment import Assignment, Outcome
+from gateway.routing.fleet import Worker
 
 if TYPE_CHECKING:
     from gateway.relay.exchange import Exchange
@@ -18,44 +22,33 @@ _BLAMED = frozenset((502, 503, 504))
 must not shut its worker out."""
 
 
-class Attempt:
+class Attempt(msgspec.Struct, eq=False):
     """Owns a place at the worker (the assignment) and a connection until `close` or the hand-over.
 
     Implements `upstream.Receiver` for everything up to the first byte of the answer; after that the exchange
-    receives by itself.
+    receives by itself. Only the first three fields are given.
     """
 
-    __slots__ = (
-        "_opening",
-        "_trial",
-        "asked_to_leave",
-        "assignment",
-        "breaker",
-        "connection",
-        "exchange",
-        "head",
-        "open",
-        "sent_at",
-        "started",
-        "worker",
-    )
+    exchange: Exchange
+    assignment: Assignment
+    started: float
+    worker: Worker = None  # type: ignore[assignment]
+    breaker: CircuitBreaker = None  # type: ignore[assignment]
+    _trial: int | None = None
+    """None once the breaker has had its verdict."""
+    _opening: asyncio.Task[None] | None = None
+    connection: UpstreamConnection | None = None
+    head: ResponseHead | None = None
+    open: bool = True
+    asked_to_leave: bool = False
+    """Whether another worker may do it was considered, because this one is not ready any more."""
+    sent_at: float = 0.0
+    """0 until the request has been written."""
 
-    def __init__(self, exchange: Exchange, assignment: Assignment, now: float) -> None:
-        self.exchange = exchange
-        self.assignment = assignment
-        self.worker = assignment.worker
-        self.breaker = exchange.relay.breakers.of(self.worker)
-        self._trial: int | None = self.breaker.sent()
-        """None once the breaker has had its verdict."""
-        self._opening: asyncio.Task[None] | None = None
-        self.connection: UpstreamConnection | None = None
-        self.head: ResponseHead | None = None
-        self.open = True
-        self.asked_to_leave = False
-        """Whether another worker may do it was considered, because this one is not ready any more."""
-        self.started = now
-        self.sent_at = 0.0
-        """0 until the request has been written."""
+    def __post_init__(self) -> None:
+        self.worker = worker = self.assignment.worker
+        self.breaker = breaker = self.exchange.relay.breakers.of(worker)
+        self._trial = breaker.sent()
 
     def start(self) -> None:
         connection = self.exchange.relay.pool.take(self.worker)

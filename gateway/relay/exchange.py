@@ -7,7 +7,9 @@ Afterwards a failure is told in the stream, in the form of the API family, and n
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
 
 from gateway.errors import (
     GatewayError,
@@ -48,85 +50,57 @@ if TYPE_CHECKING:
 PING_CHUNK = chunk(PING)
 _TAIL_BYTES = 64 * 1024
 _NOWHERE = RouteRequest("", b"", b"")
+_NO_GAPS = Histogram(ITL_BUCKETS)
+"""Stands in until the answer has begun; nothing is counted in it."""
 
 
-class Exchange:
-    early_head: float | None = None
+class Exchange(msgspec.Struct, eq=False):
+    """One call. Only the first four fields are given; the rest is what happens to it."""
+
+    early_head: ClassVar[float | None] = None
     """After how many seconds without an event the answer's head is shown; None: when a ping is due."""
 
-    __slots__ = (
-        "_closing",
-        "_dechunk",
-        "_first",
-        "_framing",
-        "_itl",
-        "_last",
-        "_prefix",
-        "_plain",
-        "_previous",
-        "_usage_events",
-        "_winner",
-        "attempt",
-        "attempts",
-        "call",
-        "client",
-        "connect_seconds",
-        "events",
-        "failed_on",
-        "hedge",
-        "last_activity",
-        "last_error",
-        "last_ping",
-        "queue_seconds",
-        "queued_at",
-        "relay",
-        "request_bytes",
-        "response_bytes",
-        "route_seconds",
-        "stalled_since",
-        "started",
-        "state",
-        "status",
-    )
+    relay: Relay
+    client: Client
+    call: Call
+    started: float
+    request_bytes: int = 0
+    state: State = ADMITTED
+    attempt: Attempt | None = None
+    hedge: Attempt | None = None
+    attempts: int = 0
+    failed_on: frozenset[str] = frozenset()
+    last_error: GatewayError | None = None
+    queued_at: float = 0.0
+    queue_seconds: float = 0.0
+    connect_seconds: float = 0.0
+    route_seconds: float = 0.0
+    last_activity: float = 0.0
+    """When the last piece came from the worker."""
+    last_ping: float = 0.0
+    stalled_since: float = 0.0
+    """Since when the client has not taken what was written; 0 while it does."""
+    status: int = 0
+    response_bytes: int = 0
+    events: int = 0
+    _winner: Attempt | None = None
+    _itl: Histogram = _NO_GAPS
+    _framing: Framing = Framing.NONE
+    _dechunk: ChunkedReader | None = None
+    _first: float = 0.0
+    _prefix: bytes = b""
+    """The answer's head until something follows it."""
+    _closing: bool = False
+    """The end is known to follow: what is written waits for it."""
+    _plain: bool = False
+    """Events are written as they are: the head is out and the client speaks HTTP/1.1."""
+    _last: bytes = b""
+    _previous: bytes = b""
+    _usage_events: list[bytes] = []
 
-    def __init__(self, relay: Relay, client: Client, call: Call, now: float) -> None:
-        self.relay = relay
-        self.client = client
-        self.call = call
-        self.request_bytes = len(call.body)
-        self.state = ADMITTED
-        self.started = now
-        self.attempt: Attempt | None = None
-        self.hedge: Attempt | None = None
-        self.attempts = 0
-        self.failed_on: frozenset[str] = frozenset()
-        self.last_error: GatewayError | None = None
-        self.queued_at = 0.0
-        self.queue_seconds = 0.0
-        self.connect_seconds = 0.0
-        self.route_seconds = 0.0
-        self.last_activity = now
-        """When the last piece came from the worker."""
-        self.last_ping = 0.0
-        self.stalled_since = 0.0
-        """Since when the client has not taken what was written; 0 while it does."""
-        self.status = 0
-        self.response_bytes = 0
-        self.events = 0
-        self._winner: Attempt | None = None
-        self._itl: Histogram
-        self._framing = Framing.NONE
-        self._dechunk: ChunkedReader | None = None
-        self._first = 0.0
-        self._prefix = b""
-        """The answer's head until something follows it."""
-        self._closing = False
-        """The end is known to follow: what is written waits for it."""
-        self._plain = False
-        """Events are written as they are: the head is out and the client speaks HTTP/1.1."""
-        self._last = b""
-        self._previous = b""
-        self._usage_events: list[bytes] = []
+    def __post_init__(self) -> None:
+        self.request_bytes = len(self.call.body)
+        self.last_activity = self.started
 
     def _to(self, state: State) -> None:
         if state not in TRANSITIONS[self.state]:

@@ -17,6 +17,8 @@ from collections.abc import Hashable
 from math import log
 from typing import Final, NamedTuple
 
+import msgspec
+
 from gateway.routing.tiers import FILE, HOST, OBJECT, VALKEY, fastest
 
 FORGET: Final = 0.998
@@ -45,22 +47,24 @@ PRIOR_PRICES: Final = {HOST: 0.1, FILE: 0.25, VALKEY: 0.3, OBJECT: 0.5}
 PRICE_STEP: Final = 0.2
 
 
-class Work:
+class Work(msgspec.Struct, frozen=True, eq=False, gc=False):
     """Prefill of one request in the features of the model.
 
     Bytes that a slower tier holds count as so many bytes of prefill as loading them takes.
     """
 
-    __slots__ = ("area", "end_seen", "loaded", "new", "tiers")
+    new: int
+    area: int
+    end_seen: bool
+    """False when nobody will say when the prefill ends, because the answer comes in one piece."""
+    loaded: int = 0
+    """Bytes that come from the tiers of `tiers`, at their price a part of `new`."""
+    tiers: int = 0
 
-    def __init__(self, new: int, cached: int, end_seen: bool, loaded: int = 0, tiers: int = 0) -> None:
-        self.new = new
-        self.area = new * (2 * cached + new)
-        self.end_seen = end_seen
-        """False when nobody will say when the prefill ends, because the answer comes in one piece."""
-        self.loaded = loaded
-        """Bytes that come from the tiers of `tiers`, at their price a part of `new`."""
-        self.tiers = tiers
+    @classmethod
+    def of(cls, new: int, cached: int, end_seen: bool) -> Work:
+        """Of a prompt with `new` bytes to compute after `cached` ones."""
+        return cls(new, new * (2 * cached + new), end_seen)
 
 
 class LoadPrices:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from functools import lru_cache
 
+import msgspec
 from xxhash import xxh3_64_intdigest
 
 from gateway.routing.media import Span, media_spans, text_bytes
@@ -37,24 +38,23 @@ STEPS: list[int] = [BOUNDS[i] - BOUNDS[i - 1] for i in range(MAX_CHUNKS, 0, -1)]
 _CHUNKS = tuple(slice(start, end) for start, end in zip(BOUNDS, BOUNDS[1:], strict=False))
 
 
-class Fingerprint:
+class Fingerprint(msgspec.Struct, eq=False):
     """The prefixes of one prompt.
 
     `hashes` runs from the deepest prefix to the shallowest, which is the order in which an LRU cache
     should be touched for tails to go first, and ascending for a bisection on "is known".
     """
 
-    __slots__ = ("body_bytes", "hashes", "head_bytes", "media", "total_bytes")
+    hashes: list[int]
+    head_bytes: int
+    body_bytes: int
+    media: tuple[Span, ...] = ()
+    total_bytes: int = 0
+    """Size of the prompt as a measure of its tokens (see `media`)."""
 
-    def __init__(
-        self, hashes: list[int], head_bytes: int, body_bytes: int, media: tuple[Span, ...] = ()
-    ) -> None:
-        self.hashes = hashes
-        self.head_bytes = head_bytes
-        self.body_bytes = body_bytes
-        self.media = media
-        self.total_bytes = head_bytes + (text_bytes(body_bytes, media) if media else body_bytes)
-        """Size of the prompt as a measure of its tokens (see `media`)."""
+    def __post_init__(self) -> None:
+        size, media = self.body_bytes, self.media
+        self.total_bytes = self.head_bytes + (text_bytes(size, media) if media else size)
 
     def covered(self, depth: int) -> int:
         """The part of `total_bytes` that the longest of the `depth` shallowest prefixes covers."""

@@ -174,7 +174,7 @@ class PeerExchange:
         state.cache.touch(prompt, state.cache.depth(prompt))
         key = (sender, item.key)
         if key not in self._counted and len(self._counted) < COUNTED:
-            state.queue.add(key, Work(item.new, item.cached, end_seen=True), now)
+            state.queue.add(key, Work.of(item.new, item.cached, end_seen=True), now)
             self._counted[key] = state, now + FORGET_S
 
     def _apply_prefilled(self, key: tuple[str, int], answered: bool, now: float) -> None:

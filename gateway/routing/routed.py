@@ -5,11 +5,14 @@ from __future__ import annotations
 from math import exp
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from gateway.routing.account import PolicyAccount
 from gateway.routing.assignment import Outcome
 from gateway.routing.estimate import WARM_UP, ModelRates, Work
 from gateway.routing.explain import Explanation
 from gateway.routing.fingerprint import Fingerprint
+from gateway.routing.fleet import Worker
 from gateway.routing.policies.base import Policy
 from gateway.routing.state import EndedRequest, WorkerState
 
@@ -42,49 +45,32 @@ class Lane:
         return waiting + factor * rates.of(work) + self.decode.slope * state.worker.in_flight
 
 
-class RoutedRequest:
+class RoutedRequest(msgspec.Struct, eq=False):
     """Implements `Assignment`. `finish` must be called once; a second call is ignored."""
 
-    __slots__ = (
-        "_cached", "_depth", "_lane", "_now", "_possible", "_prompt", "_router", "_state", "_total", "_why",
-        "_work", "cached_tokens", "candidates", "estimate", "key", "outcome", "prompt_tokens", "ttft",
-        "worker",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        router: Router,
-        lane: Lane,
-        state: WorkerState,
-        prompt: Fingerprint,
-        depth: int,
-        work: Work,
-        possible: int,
-        why: str,
-        candidates: int,
-        now: float,
-        estimate: float,
-    ) -> None:
-        self._router = router
-        self._lane = lane
-        self._state = state
-        self.worker = state.worker
-        self._prompt: Fingerprint | None = prompt
-        self._depth = depth
-        self._cached = cached = prompt.covered(depth) if depth else 0
-        self._total = prompt.total_bytes
-        self._work = work
-        self._possible = cached if possible == depth else prompt.covered(possible)
-        self._why = why
-        self.candidates = candidates
-        self._now = now
-        self.estimate = estimate
-        """Predicted seconds to the first token."""
-        self.key = 0
-        """Number under which peers know it."""
-        self.ttft: float | None = None
-        self.outcome: Outcome | None = None
-        self.prompt_tokens = self.cached_tokens = 0
+    _router: Router
+    _lane: Lane
+    _state: WorkerState
+    worker: Worker
+    _prompt: Fingerprint | None
+    _depth: int
+    _total: int
+    _cached: int
+    _possible: int
+    """Bytes of the prompt: all, those thought to be cached, those that would be had nothing that is still in
+    sight been evicted."""
+    _work: Work
+    _why: str
+    candidates: int
+    _now: float
+    estimate: float
+    """Predicted seconds to the first token."""
+    key: int = 0
+    """Number under which peers know it."""
+    ttft: float | None = None
+    outcome: Outcome | None = None
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
 
     @property
     def policy(self) -> str:

@@ -85,8 +85,22 @@ class Router:
         work = state.work(prompt, depth, request.stream)
         if estimate < 0.0:
             estimate = lane.estimate(state, work, now)
+        cached = prompt.covered(depth) if depth else 0
         routed = RoutedRequest(
-            self, lane, state, prompt, depth, work, possible, why, len(candidates), now, estimate
+            self,
+            lane,
+            state,
+            state.worker,
+            prompt,
+            depth,
+            prompt.total_bytes,
+            cached,
+            cached if possible == depth else prompt.covered(possible),
+            work,
+            why,
+            len(candidates),
+            now,
+            estimate,
         )
         state.queue.add(routed, work, now)
         if self.peers is not None:

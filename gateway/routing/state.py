@@ -91,8 +91,9 @@ class WorkerState:
             if tiers:
                 loaded = prompt.covered(deeper) - cached
                 new = total - cached - loaded + int(self.load_prices.of(tiers) * loaded)
-                return Work(new, total - new, end_seen, loaded, tiers)
-        return Work(total - cached, cached, end_seen)
+                return Work(new, new * (2 * total - new), end_seen, loaded, tiers)
+        new = total - cached
+        return Work(new, new * (cached + total), end_seen)
 
     def observe_waiting(self, waiting: int, now: float) -> None:
         """See `Router.observe_load`."""

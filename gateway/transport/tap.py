@@ -6,14 +6,12 @@ directly and knows nothing of this.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from gateway.errors import GatewayError
-from gateway.relay.call import Call
 from gateway.relay.client import Client
 from gateway.relay.exchange import PING_CHUNK, Exchange
 from gateway.relay.framing import LAST_CHUNK, ChunkedReader, chunk, whole_chunk
-from gateway.relay.relay import Relay
 from gateway.relay.sse import error_event, split_events
 from gateway.relay.states import ANSWERING, DONE
 from gateway.routing.assignment import Outcome
@@ -38,11 +36,12 @@ def truncated(first: int) -> StreamTruncated:
 class LoggedExchange(Exchange):
     """Ends with its stream's last reader, not with the connection that asked for it."""
 
-    __slots__ = ("tap",)
+    tap: Tap = None  # type: ignore[assignment]
+    """The client, as what it is here."""
 
-    def __init__(self, relay: Relay, tap: Tap, call: Call, now: float) -> None:
-        super().__init__(relay, tap, call, now)
-        self.tap = tap
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.tap = cast(Tap, self.client)
 
     @property
     def early_head(self) -> float | None:  # type: ignore[override]

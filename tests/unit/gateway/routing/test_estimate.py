@@ -23,7 +23,7 @@ def teach(model: PrefillRates, truth: Truth, requests: int, noise: float = 0.0, 
         new = int(random.lognormvariate(9.0, 1.0)) + 1
         cached = random.choice((0, 0, 20_000, 80_000))
         seconds = truth(new, cached) * random.lognormvariate(0.0, noise)
-        model.observe(Work(new, cached, True), seconds)
+        model.observe(Work.of(new, cached, True), seconds)
 
 
 def linear(new: int, cached: int) -> float:
@@ -58,7 +58,7 @@ def observe(speed: WorkerSpeed, rates: PrefillRates, truth: Truth, requests: int
     random = Random(seed)
     for _ in range(requests):
         new = int(random.lognormvariate(9.0, 1.0)) + 1
-        speed.observe(rates, Work(new, 0, True), truth(new, 0) * random.lognormvariate(0.0, 0.03))
+        speed.observe(rates, Work.of(new, 0, True), truth(new, 0) * random.lognormvariate(0.0, 0.03))
 
 
 def test_equal_workers_look_equal() -> None:
@@ -82,7 +82,7 @@ def test_a_worker_that_becomes_slow_is_seen_within_a_few_requests() -> None:
 def test_one_stall_does_not_move_the_estimate_far() -> None:
     rates, speed = PrefillRates(1 / 32_000), WorkerSpeed()
     observe(speed, rates, linear, 300)
-    speed.observe(rates, Work(8_000, 0, True), 600.0)
+    speed.observe(rates, Work.of(8_000, 0, True), 600.0)
     assert speed.factor * rates.seconds(8_000, 0) < 1.8 * linear(8_000, 0)
 
 
@@ -90,7 +90,7 @@ def test_more_work_is_never_predicted_to_take_less_time() -> None:
     model = PrefillRates(1 / 32_000)
     random = Random(3)
     for _ in range(200):
-        model.observe(Work(random.randrange(1, 50_000), random.randrange(99_000), True), random.random())
+        model.observe(Work.of(random.randrange(1, 50_000), random.randrange(99_000), True), random.random())
         assert model.seconds(100, 0) <= model.seconds(1_000, 0) <= model.seconds(1_000, 50_000)
         assert model.overhead >= 0
 
@@ -116,8 +116,8 @@ class FixedRate(PrefillRates):
 def test_the_queue_is_the_work_ahead_less_what_has_passed() -> None:
     queue, model = PrefillQueue(), FixedRate()
     assert queue.seconds(model, 1.0, 5.0) == 0.0
-    queue.add(1, Work(1_000, 0, True), 10.0)
-    queue.add(2, Work(2_000, 0, True), 10.5)
+    queue.add(1, Work.of(1_000, 0, True), 10.0)
+    queue.add(2, Work.of(2_000, 0, True), 10.5)
     assert queue.seconds(model, 1.0, 10.5) == pytest.approx(2.5)
     ended = queue.done(1, 11.0)
     assert ended is not None
@@ -131,15 +131,15 @@ def test_the_queue_is_the_work_ahead_less_what_has_passed() -> None:
 
 def test_a_late_prefill_looks_ever_worse() -> None:
     queue, model = PrefillQueue(), FixedRate()
-    queue.add(1, Work(1_000, 0, True), 0.0)
+    queue.add(1, Work.of(1_000, 0, True), 0.0)
     at = [queue.seconds(model, 1.0, now) for now in (0.9, 1.0, 2.0, 10.0)]
     assert at == pytest.approx([0.1, 0.0, 0.25, 2.25])
 
 
 def test_a_cancelled_request_behind_the_first_does_not_restart_the_first() -> None:
     queue, model = PrefillQueue(), FixedRate()
-    queue.add(1, Work(1_000, 0, True), 0.0)
-    queue.add(2, Work(1_000, 0, True), 0.0)
+    queue.add(1, Work.of(1_000, 0, True), 0.0)
+    queue.add(2, Work.of(1_000, 0, True), 0.0)
     queue.cancel(2, 0.5)
     assert queue.seconds(model, 1.0, 0.5) == pytest.approx(0.5)
     queue.cancel(1, 0.6)
@@ -148,8 +148,8 @@ def test_a_cancelled_request_behind_the_first_does_not_restart_the_first() -> No
 
 def test_a_prefill_whose_end_is_not_seen_leaves_when_its_time_is_over() -> None:
     queue, model = PrefillQueue(), FixedRate()
-    queue.add(1, Work(1_000, 0, False), 0.0)
-    queue.add(2, Work(1_000, 0, True), 0.0)
+    queue.add(1, Work.of(1_000, 0, False), 0.0)
+    queue.add(2, Work.of(1_000, 0, True), 0.0)
     assert queue.seconds(model, 1.0, 1.5) == pytest.approx(0.5)
     assert len(queue) == 1
     assert queue.done(1, 9.0) is None
@@ -177,6 +177,6 @@ def test_engines_that_answer_at_once_are_not_infinitely_fast() -> None:
     """A fake engine, or a proxy that answers from a store: jitter must not make one worker look best."""
     rates, speed = PrefillRates(1 / 32_000), WorkerSpeed()
     for _ in range(200):
-        speed.observe(rates, Work(4_000, 0, True), 0.0)
+        speed.observe(rates, Work.of(4_000, 0, True), 0.0)
     assert speed.factor == 1.0
     assert rates.seconds(4_000, 0) > 0
