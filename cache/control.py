@@ -17,10 +17,10 @@ LONGEST_SECONDS = 600.0
 
 
 class Selection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Which chunks: those of a prompt's token ids, or those with the keys named, or every one of a tenant.
+    """Which chunks: those of a prompt's token ids, or those with the keys named, or every one.
 
-    `tokens` select the chunks of one prompt under `tenant` and `quality`; `keys` (hexadecimal) any;
-    `everything` all chunks there are, or all of `tenant` if one is named.
+    `tokens` select the chunks of one prompt under `tenant`, `quality` and `adapter`; `keys` (hexadecimal)
+    any; `everything` all chunks there are, or all of `tenant` and of `adapter` where these are named.
     """
 
     tokens: list[int] = []
@@ -28,6 +28,8 @@ class Selection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     everything: bool = False
     tenant: str = ""
     quality: str = EXACT
+    adapter: str = ""
+    """Name of a LoRA adapter, as requests give it; empty: of the model without one."""
 
     def __post_init__(self) -> None:
         if sum((bool(self.tokens), bool(self.keys), self.everything)) != 1:
@@ -115,6 +117,8 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     tiers: dict[str, int]
     """Bytes in each tier that has it, fastest first."""
     tenant: str = ""
+    adapter: str = ""
+    """Name of the LoRA adapter, where a request since the worker's start has used it."""
     position: int = 0
     """Of its first token in its sequence; 0 if not read yet."""
     holds: int = 0

@@ -53,6 +53,9 @@ class StoreCounters:
     unsealed: int = 0
     """Slots that a commit found unwritten."""
     quota_refusals: int = 0
+    """Times that a tenant's quota of memory left no room for a save."""
+    late_fetches: int = 0
+    """Fetches that were waited for until their deadline, in vain or in part."""
     events_lost: int = 0
 
 

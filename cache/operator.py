@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from cache.codecs.codec import UnknownCodec
 from cache.control import (
@@ -21,20 +21,32 @@ from cache.control import (
     Unpin,
 )
 from cache.counters import StoreStats
-from cache.keys import KEY_BYTES, ChunkKey, chunk_keys
+from cache.keys import KEY_BYTES, ChunkKey, chunk_keys, namespace_of
 from cache.relocate import UnknownTier
-from cache.store import Store
+from cache.store import ChunkInfo, Store
 
-NamespaceOf = Callable[[str, str], bytes]
-"""The digest of the engine's namespace for a tenant and a quality."""
+
+class KnownNamespaces(Protocol):
+    """What the engine's side knows of namespaces. Any thread."""
+
+    def digest_of(self, tenant: str, quality: str, adapter: str) -> bytes:
+        """That of a tenant's KV of a quality, with a LoRA adapter if one is named.
+
+        Raises ValueError for an adapter that is not known.
+        """
+        ...
+
+    def adapter_of(self, namespace: bytes) -> str:
+        """The name of a namespace's adapter; empty for none, and for one that is not known."""
+        ...
 
 
 class Operator:
     """Stateless; any thread. `prefetch`, `move` and `compress` block for as long as they say."""
 
-    def __init__(self, store: Store, namespace_of: NamespaceOf) -> None:
+    def __init__(self, store: Store, namespaces: KnownNamespaces) -> None:
         self._store = store
-        self._namespace_of = namespace_of
+        self._namespaces = namespaces
 
     def carry_out(self, command: Command) -> Outcome:
         """Raises CommandError."""
@@ -62,15 +74,20 @@ class Operator:
         except (UnknownTier, UnknownCodec, ValueError) as error:
             raise CommandError(str(error)) from error
 
-    def chunks(self, limit: int, tenant: str | None = None) -> list[Chunk]:
-        """Known chunks, those in memory first, of one tenant if it is named."""
-        known = self._store.chunks(limit=limit if tenant is None else 1 << 30)
-        chosen = [info for info in known if tenant is None or info.tenant == tenant]
+    def chunks(self, limit: int, tenant: str | None = None, adapter: str = "") -> list[Chunk]:
+        """Known chunks, those in memory first, of one tenant and of one adapter where these are named."""
+        known = self._store.chunks(limit=limit if tenant is None and not adapter else 1 << 30)
+        chosen = [
+            info
+            for info in known
+            if tenant in (None, info.tenant) and adapter in ("", self._adapter_of(info))
+        ]
         return [
             Chunk(
                 info.key.hex(),
                 dict(info.tiers),
                 info.tenant,
+                self._adapter_of(info),
                 info.position,
                 info.holds,
                 dict(info.pins),
@@ -96,15 +113,21 @@ class Operator:
         if select.keys:
             return [_key(text) for text in select.keys]
         known = self._store.chunks(limit=1 << 30)
-        return [info.key for info in known if not select.tenant or info.tenant == select.tenant]
+        return [
+            info.key
+            for info in known
+            if select.tenant in ("", info.tenant) and select.adapter in ("", self._adapter_of(info))
+        ]
+
+    def _adapter_of(self, info: ChunkInfo) -> str:
+        return self._namespaces.adapter_of(namespace_of(info.key))
 
     def _prompt(self, select: Selection) -> list[ChunkKey]:
         if not select.tokens:
             raise CommandError("this verb is about one prompt: select by tokens")
         try:
-            return chunk_keys(
-                self._namespace_of(select.tenant, select.quality), select.tokens, self._store.chunk_tokens
-            )
+            namespace = self._namespaces.digest_of(select.tenant, select.quality, select.adapter)
+            return chunk_keys(namespace, select.tokens, self._store.chunk_tokens)
         except ValueError as error:
             raise CommandError(str(error)) from error
 
@@ -122,7 +145,7 @@ class Operator:
         return Outcome(len(keys), ready, ready * self._store.chunk_tokens)
 
     def _clear(self, select: Selection, keys: Sequence[ChunkKey]) -> Outcome:
-        if select.everything and not select.tenant:
+        if select.everything and not select.tenant and not select.adapter:
             cleared = self._store.clear()
             return Outcome(cleared, cleared)
         return Outcome(len(keys), self._store.clear(keys=keys))

@@ -135,6 +135,9 @@ class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Age after which a chunk is no longer served from any tier; None: no limit."""
     lease_seconds: float = 60.0
     """Longest time that a request may hold chunks in memory before it reads them."""
+    fetch_seconds: float = 10.0
+    """Longest time that a request waits for slower tiers; what has not come by then is computed. It waits
+    less where computing takes less."""
     reserve_seconds: float = 120.0
     """Longest time between reserving slots and committing them; no save takes that long."""
     miss_memory_seconds: float = 2.0

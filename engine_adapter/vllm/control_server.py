@@ -1,7 +1,7 @@
 """The control API of one engine's KV layer: a small HTTP server beside the scheduler, on a thread of its own.
 
     POST /command   a `cache.control.Command` as JSON  ->  an Outcome
-    GET  /chunks?limit=100&tenant=   known chunks
+    GET  /chunks?limit=100&tenant=&adapter=   known chunks
     GET  /stats                      counters and fill of every tier
     GET  /health                     which tiers answer
 
@@ -75,7 +75,10 @@ def application(operator: Operator, token: str | None) -> Starlette:
         text = request.query_params.get("limit", "100")
         if not text.isdecimal() or not 0 < int(text) <= _MOST_CHUNKS:
             raise CommandError(f"limit is a number from 1 to {_MOST_CHUNKS}")
-        found = await run_in_threadpool(operator.chunks, int(text), request.query_params.get("tenant"))
+        asked = request.query_params
+        found = await run_in_threadpool(
+            operator.chunks, int(text), asked.get("tenant"), asked.get("adapter", "")
+        )
         return reply({"chunks": found})
 
     async def stats(_: Request) -> Response:

@@ -38,7 +38,8 @@ _INCIDENTAL = frozenset({"_name_or_path", "transformers_version", "torch_dtype",
 class Namespaces:
     """The namespace digest of each request of one engine; remembers those it has opened.
 
-    An adapter is known by the content of its files, read again when they change. Not thread-safe.
+    An adapter is known by the content of its files, read again when they change. `of` and `part` are for one
+    thread.
     """
 
     def __init__(self, engine: Namespace, opened: Callable[[Namespace], bytes]) -> None:
@@ -47,6 +48,10 @@ class Namespaces:
         self._opened = opened
         self._digests: dict[tuple[str, str | None], bytes] = {}
         self._adapters: dict[tuple[str, int, int], str] = {}
+        self._named: dict[str, str] = {}
+        """The latest content of each adapter that a request has named."""
+        self._adapter_names: dict[bytes, str] = {}
+        """By namespace."""
 
     def of(self, request: Request) -> bytes | None:
         """16 bytes, or None for a request whose adapter cannot be read, which must not touch the cache."""
@@ -55,18 +60,33 @@ class Namespaces:
             found = self._adapter(Path(request.lora_request.lora_path))
             if found is None:
                 return None
-            adapter = found
+            adapter = self._named[request.lora_request.lora_name] = found
         known = (adapter, request.cache_salt)
         digest = self._digests.get(known)
         if digest is None:
             salt = CacheSalt.parse(request.cache_salt)
             namespace = replace(self.engine, adapter=adapter, tenant=salt.tenant, kind=salt.quality)
             digest = self._digests[known] = self._opened(namespace)
+            if request.lora_request is not None:
+                self._adapter_names[digest] = request.lora_request.lora_name
         return digest
 
-    def digest_of(self, tenant: str, quality: str) -> bytes:
-        """Of requests of a tenant without adapter, for KV of a quality. Any thread."""
-        return self._opened(replace(self.engine, tenant=tenant, kind=quality))
+    def digest_of(self, tenant: str, quality: str, adapter: str) -> bytes:
+        """See `KnownNamespaces`: an adapter is known once a request has used it."""
+        content = self._named.get(adapter, "")
+        if adapter and not content:
+            known = ", ".join(sorted(self._named)) or "none"
+            raise ValueError(
+                f"no request has used the adapter {adapter!r} since this worker began; known: {known}"
+            )
+        digest = self._opened(replace(self.engine, adapter=content, tenant=tenant, kind=quality))
+        if adapter:
+            self._adapter_names[digest] = adapter
+        return digest
+
+    def adapter_of(self, namespace: bytes) -> str:
+        """See `KnownNamespaces`."""
+        return self._adapter_names.get(namespace, "")
 
     def part(self) -> None:
         """From here on share nothing with anybody, nor with what this engine has saved so far."""

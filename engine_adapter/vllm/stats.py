@@ -38,6 +38,10 @@ FAMILIES: dict[str, Family] = {
     "lookup_chunks": Family("counter", "Chunks these asked for."),
     "expired_borrows": Family("counter", "Leases and reservations that their deadline ended.", ("what",)),
     "quota_refusals": Family("counter", "Saves cut short because the tenant's quota of memory was used up."),
+    "late_fetches": Family(
+        "counter",
+        "Requests that stopped waiting for a slower tier at their deadline; what had not come was computed.",
+    ),
     "load_decisions": Family("counter", "Whether to load from slower tiers.", ("decision",)),
     "load_expected_seconds": Family("counter", "What loads that were measured afterwards should have taken."),
     "load_actual_seconds": Family("counter", "What they took."),
@@ -138,6 +142,7 @@ def samples(totals: Totals, store: StoreStats | None) -> Iterator[Sample]:
     yield "expired_borrows", ("lease",), store.counters.expired_leases
     yield "expired_borrows", ("reservation",), store.counters.expired_reservations
     yield "quota_refusals", (), store.counters.quota_refusals
+    yield "late_fetches", (), store.counters.late_fetches
     economy = store.economy
     yield "load_decisions", ("load",), economy.loads
     yield "load_decisions", ("compute",), economy.refusals

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -13,36 +14,82 @@ import typer
 
 from cache.control import LONGEST_SECONDS
 from gateway.cli.cache_simulate import simulate
+from gateway.cli.grouped import grouped
 from gateway.cli.stream_simulate import simulate_stream
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 Fields = dict[str, Any]
 
-UrlOption = Annotated[str, typer.Option(metavar="URL", help="The gateway.", envvar="SLUICE_URL")]
-WorkerOption = Annotated[str | None, typer.Option(help="Only this worker.", show_default="every one")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
-PromptOption = Annotated[
-    str | None, typer.Option(help="The chunks of this text, as for /v1/completions.", show_default=False)
-]
-MessagesOption = Annotated[
-    Path | None,
-    typer.Option(help="The chunks of the conversation in this JSON file: a list of messages."),
-]
-KeyOption = Annotated[
-    list[str] | None, typer.Option("--key", help="A chunk by its key, see `list`; may be repeated.")
-]
-AllOption = Annotated[bool, typer.Option("--all", help="Every chunk, or every one of --tenant.")]
-TenantOption = Annotated[str, typer.Option(help="Whose chunks.")]
-QualityOption = Annotated[str, typer.Option(help="Of which quality.")]
-SecondsOption = Annotated[float, typer.Option(help="How long it may take.", max=LONGEST_SECONDS)]
-_LOCAL = "http://127.0.0.1:8080"
+Seconds = Annotated[float, typer.Option(help="How long it may take.", max=LONGEST_SECONDS)]
+RewrittenTier = Annotated[str, typer.Option(help="Tier whose copies are rewritten.")]
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """Whom to ask, and how to show the answer."""
+
+    url: Annotated[str, typer.Option(help="The gateway.", envvar="SLUICE_URL")] = "http://127.0.0.1:8080"
+    worker: Annotated[str | None, typer.Option(help="Only this worker.", show_default="every one")] = None
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The chunks of one prompt."""
+
+    prompt: Annotated[
+        str | None, typer.Option(help="The chunks of this text, as for /v1/completions.", show_default=False)
+    ] = None
+    messages: Annotated[
+        Path | None,
+        typer.Option(help="The chunks of the conversation in this JSON file: a list of messages."),
+    ] = None
+    tenant: Annotated[str, typer.Option(help="Whose chunks.")] = ""
+    quality: Annotated[str, typer.Option(help="Of which quality.")] = "exact"
+    adapter: Annotated[str, typer.Option(help="Of which LoRA adapter.", show_default="of none")] = ""
+
+    def selection(self) -> Fields:
+        """As the gateway takes it."""
+        return self._one_of({"--prompt": self.prompt, "--messages": self.messages})
+
+    def _one_of(self, ways: Mapping[str, Any]) -> Fields:
+        given = [name for name, value in ways.items() if value]
+        if len(given) != 1:
+            _fail(
+                f"say which chunks by one of {', '.join(ways)}"
+                + (f"; not {' and '.join(given)}" if given else "")
+            )
+        select: Fields = {"tenant": self.tenant, "quality": self.quality, "adapter": self.adapter}
+        match given[0]:
+            case "--key":
+                return {"select": {**select, "keys": ways["--key"]}}
+            case "--all":
+                return {"select": {**select, "everything": True}}
+            case "--prompt":
+                return {"select": select, "prompt": self.prompt}
+        return {"select": select, "messages": _conversation(ways["--messages"])}
+
+
+@dataclass(frozen=True)
+class Chunks(Prompt):
+    """The chunks of one prompt, or others."""
+
+    key: Annotated[
+        list[str] | None, typer.Option("--key", help="A chunk by its key, see `list`; may be repeated.")
+    ] = None
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every chunk, or every one of --tenant and --adapter.")
+    ] = False
+
+    def selection(self) -> Fields:
+        """As the gateway takes it."""
+        ways = {"--prompt": self.prompt, "--messages": self.messages}
+        return self._one_of({**ways, "--key": self.key, "--all": self.everything})
 
 
 @app.callback()
 def cache() -> None:
-    """See and steer the KV caches beside the workers, through a gateway that runs.
-
-    How full they are, what they hold of a prompt, and what is to stay or to move:
+    """See and steer the KV caches beside the workers.
 
         sluice cache stats
         sluice cache lookup --prompt "You are a helpful assistant. ..."
@@ -54,10 +101,11 @@ def cache() -> None:
 
 
 @app.command()
-def stats(url: UrlOption = _LOCAL, worker: WorkerOption = None, as_json: JsonOption = False) -> None:
+@grouped
+def stats(at: Gateway) -> None:
     """Tiers, fill and hits, over all workers."""
-    answer = _get(url, "", {"worker": worker})
-    if as_json:
+    answer = _get(at, "")
+    if at.as_json:
         _print_json(answer)
         return
     for line in stats_table(answer):
@@ -65,16 +113,18 @@ def stats(url: UrlOption = _LOCAL, worker: WorkerOption = None, as_json: JsonOpt
 
 
 @app.command("list")
+@grouped
 def list_chunks(
-    url: UrlOption = _LOCAL,
-    worker: WorkerOption = None,
+    at: Gateway,
     tenant: Annotated[str | None, typer.Option(help="Only of this tenant.", show_default="of all")] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="Only of this LoRA adapter.", show_default="of all")
+    ] = None,
     limit: Annotated[int, typer.Option(help="At most so many from each worker.")] = 50,
-    as_json: JsonOption = False,
 ) -> None:
     """Known chunks, those in memory first."""
-    answer = _get(url, "/chunks", {"worker": worker, "tenant": tenant, "limit": limit})
-    if as_json:
+    answer = _get(at, "/chunks", tenant=tenant, adapter=adapter, limit=limit)
+    if at.as_json:
         _print_json(answer)
         return
     for name, found in answer["workers"].items():
@@ -84,15 +134,16 @@ def list_chunks(
         for chunk in found["chunks"]:
             where = ", ".join(f"{tier} {_bytes(size)}" for tier, size in chunk["tiers"].items())
             pinned = f"  pinned by {', '.join(chunk['pins'])}" if chunk.get("pins") else ""
-            tenant_name = f"  tenant {chunk['tenant']}" if chunk.get("tenant") else ""
-            typer.echo(f"{name}  {chunk['key']}  at {chunk.get('position', 0)}  {where}{tenant_name}{pinned}")
+            whose = "".join(f"  {what} {chunk[what]}" for what in ("tenant", "adapter") if chunk.get(what))
+            typer.echo(f"{name}  {chunk['key']}  at {chunk.get('position', 0)}  {where}{whose}{pinned}")
 
 
 @app.command()
-def health(url: UrlOption = _LOCAL, worker: WorkerOption = None, as_json: JsonOption = False) -> None:
+@grouped
+def health(at: Gateway) -> None:
     """Which tiers answer."""
-    answer = _get(url, "/health", {"worker": worker})
-    if as_json:
+    answer = _get(at, "/health")
+    if at.as_json:
         _print_json(answer)
         return
     for name, found in answer["workers"].items():
@@ -103,151 +154,77 @@ def health(url: UrlOption = _LOCAL, worker: WorkerOption = None, as_json: JsonOp
 
 
 @app.command()
-def lookup(
-    prompt: PromptOption = None,
-    messages: MessagesOption = None,
-    tenant: TenantOption = "",
-    quality: QualityOption = "exact",
-    url: UrlOption = _LOCAL,
-    worker: WorkerOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@grouped
+def lookup(chunks: Prompt, at: Gateway) -> None:
     """How much of a prompt is kept, and in which tiers."""
-    fields = _selection(prompt, messages, None, False, tenant, quality)
-    _command(url, "lookup", {**fields, "worker": worker}, as_json)
+    _command("lookup", chunks.selection(), at)
 
 
 @app.command()
-def prefetch(
-    prompt: PromptOption = None,
-    messages: MessagesOption = None,
-    tenant: TenantOption = "",
-    quality: QualityOption = "exact",
-    seconds: SecondsOption = 30.0,
-    url: UrlOption = _LOCAL,
-    worker: WorkerOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@grouped
+def prefetch(chunks: Prompt, at: Gateway, seconds: Seconds = 30.0) -> None:
     """Bring a prompt's chunks from slower tiers into memory."""
-    fields = _selection(prompt, messages, None, False, tenant, quality)
-    _command(url, "prefetch", {**fields, "worker": worker, "seconds": seconds}, as_json)
+    _command("prefetch", chunks.selection(), at, seconds=seconds)
 
 
 @app.command()
+@grouped
 def pin(
     owner: Annotated[str, typer.Option(help="Who pins: `unpin` asks for the same name.")],
+    chunks: Chunks,
+    at: Gateway,
     seconds: Annotated[float, typer.Option(help="How long; every pin ends.")] = 3600.0,
-    prompt: PromptOption = None,
-    messages: MessagesOption = None,
-    key: KeyOption = None,
-    everything: AllOption = False,
-    tenant: TenantOption = "",
-    quality: QualityOption = "exact",
-    url: UrlOption = _LOCAL,
-    worker: WorkerOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Keep chunks from eviction for a time."""
-    fields = _selection(prompt, messages, key, everything, tenant, quality)
-    _command(url, "pin", {**fields, "worker": worker, "owner": owner, "seconds": seconds}, as_json)
+    _command("pin", chunks.selection(), at, owner=owner, seconds=seconds)
 
 
 @app.command()
-def unpin(
-    owner: Annotated[str, typer.Option(help="Whose pins end.")],
-    prompt: PromptOption = None,
-    messages: MessagesOption = None,
-    key: KeyOption = None,
-    everything: AllOption = False,
-    tenant: TenantOption = "",
-    quality: QualityOption = "exact",
-    url: UrlOption = _LOCAL,
-    worker: WorkerOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@grouped
+def unpin(owner: Annotated[str, typer.Option(help="Whose pins end.")], chunks: Chunks, at: Gateway) -> None:
     """End an owner's pins."""
-    fields = _selection(prompt, messages, key, everything, tenant, quality)
-    _command(url, "unpin", {**fields, "worker": worker, "owner": owner}, as_json)
+    _command("unpin", chunks.selection(), at, owner=owner)
 
 
 @app.command()
-def clear(
-    prompt: PromptOption = None,
-    messages: MessagesOption = None,
-    key: KeyOption = None,
-    everything: AllOption = False,
-    tenant: TenantOption = "",
-    quality: QualityOption = "exact",
-    url: UrlOption = _LOCAL,
-    worker: WorkerOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@grouped
+def clear(chunks: Chunks, at: Gateway) -> None:
     """Forget chunks in every tier."""
-    fields = _selection(prompt, messages, key, everything, tenant, quality)
-    _command(url, "clear", {**fields, "worker": worker}, as_json)
+    _command("clear", chunks.selection(), at)
 
 
 @app.command()
+@grouped
 def move(
     source: Annotated[str, typer.Option(help="Tier to take from, e.g. memory.")],
     target: Annotated[str, typer.Option(help="Tier to write to, e.g. file.")],
+    chunks: Chunks,
+    at: Gateway,
     keep: Annotated[bool, typer.Option("--keep", help="Copy: leave them in the source, too.")] = False,
-    prompt: PromptOption = None,
-    messages: MessagesOption = None,
-    key: KeyOption = None,
-    everything: AllOption = False,
-    tenant: TenantOption = "",
-    quality: QualityOption = "exact",
-    seconds: SecondsOption = 60.0,
-    url: UrlOption = _LOCAL,
-    worker: WorkerOption = None,
-    as_json: JsonOption = False,
+    seconds: Seconds = 60.0,
 ) -> None:
     """Move or copy chunks from one tier to another. The new copy is whole before the old one goes."""
-    fields = _selection(prompt, messages, key, everything, tenant, quality)
-    fields |= {"source": source, "target": target, "keep": keep, "seconds": seconds}
-    _command(url, "move", {**fields, "worker": worker}, as_json)
+    _command("move", chunks.selection(), at, source=source, target=target, keep=keep, seconds=seconds)
 
 
 @app.command()
+@grouped
 def compress(
-    tier: Annotated[str, typer.Option(help="Tier whose copies are rewritten.")],
+    tier: RewrittenTier,
+    chunks: Chunks,
+    at: Gateway,
     codec: Annotated[str, typer.Option(help="A lossless codec, see `sluice codec list`.")] = "lossless",
-    prompt: PromptOption = None,
-    messages: MessagesOption = None,
-    key: KeyOption = None,
-    everything: AllOption = False,
-    tenant: TenantOption = "",
-    quality: QualityOption = "exact",
-    seconds: SecondsOption = 60.0,
-    url: UrlOption = _LOCAL,
-    worker: WorkerOption = None,
-    as_json: JsonOption = False,
+    seconds: Seconds = 60.0,
 ) -> None:
     """Write a tier's copies again, smaller."""
-    fields = _selection(prompt, messages, key, everything, tenant, quality)
-    fields |= {"tier": tier, "codec": codec, "seconds": seconds}
-    _command(url, "compress", {**fields, "worker": worker}, as_json)
+    _command("compress", chunks.selection(), at, tier=tier, codec=codec, seconds=seconds)
 
 
 @app.command()
-def decompress(
-    tier: Annotated[str, typer.Option(help="Tier whose copies are rewritten.")],
-    prompt: PromptOption = None,
-    messages: MessagesOption = None,
-    key: KeyOption = None,
-    everything: AllOption = False,
-    tenant: TenantOption = "",
-    quality: QualityOption = "exact",
-    seconds: SecondsOption = 60.0,
-    url: UrlOption = _LOCAL,
-    worker: WorkerOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@grouped
+def decompress(tier: RewrittenTier, chunks: Chunks, at: Gateway, seconds: Seconds = 60.0) -> None:
     """Write a tier's copies again as they were: faster to read, larger."""
-    fields = _selection(prompt, messages, key, everything, tenant, quality)
-    fields |= {"tier": tier, "codec": "raw", "seconds": seconds}
-    _command(url, "compress", {**fields, "worker": worker}, as_json)
+    _command("compress", chunks.selection(), at, tier=tier, codec="raw", seconds=seconds)
 
 
 app.command()(simulate)
@@ -255,7 +232,7 @@ app.command()(simulate_stream)
 
 
 def stats_table(answer: Mapping[str, Any]) -> Iterator[str]:
-    """Lines for people: one per tier, then one per worker that does not answer."""
+    """Lines for people: one per tier and tenant, then one per worker that does not answer."""
     yield "tier       chunks       used         of      hits     saves  dropped  faults"
     for name, tier in answer["tiers"].items():
         capacity = tier["capacity_bytes"]
@@ -264,6 +241,10 @@ def stats_table(answer: Mapping[str, Any]) -> Iterator[str]:
             f" {_bytes(capacity) if capacity else '-':>10} {tier['hits']:>9} {tier['saves']:>9}"
             f" {tier['dropped']:>8} {tier['faults']:>7}{'' if tier['available'] else '  does not answer'}"
         )
+    for tenant, tiers in sorted(answer["tenants"].items()):
+        if tenant or len(answer["tenants"]) > 1:
+            where = ", ".join(f"{tier} {_bytes(used)}" for tier, used in tiers.items())
+            yield f"tenant {tenant or '(none)'}: {where}"
     if not answer["workers"]:
         yield "No worker has a KV layer that can be asked."
     for name, worker in answer["workers"].items():
@@ -271,40 +252,17 @@ def stats_table(answer: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name}: {worker['error']}"
 
 
-def _selection(
-    prompt: str | None,
-    messages: Path | None,
-    keys: list[str] | None,
-    everything: bool,
-    tenant: str,
-    quality: str,
-) -> Fields:
-    given = [
-        name for name, value in (("--prompt", prompt), ("--messages", messages), ("--key", keys)) if value
-    ]
-    given += ["--all"] if everything else []
-    if len(given) != 1:
-        _fail(
-            "say which chunks by one of --prompt, --messages, --key, --all"
-            + (f"; not {' and '.join(given)}" if given else "")
-        )
-    select: Fields = {"tenant": tenant, "quality": quality}
-    if keys:
-        return {"select": {**select, "keys": keys}}
-    if everything:
-        return {"select": {**select, "everything": True}}
-    if prompt is not None:
-        return {"select": select, "prompt": prompt}
-    assert messages is not None
+def _conversation(file: Path) -> Any:
     try:
-        return {"select": select, "messages": json.loads(messages.read_text())}
+        return json.loads(file.read_text())
     except (OSError, ValueError) as error:
-        _fail(f"{messages}: {error}")
+        _fail(f"{file}: {error}")
 
 
-def _command(url: str, verb: str, fields: Fields, as_json: bool) -> None:
-    answer = _ask("POST", url, f"/{verb}", json=fields)
-    if as_json:
+def _command(verb: str, select: Fields, at: Gateway, **more: Any) -> None:
+    """Give a command to the workers, and say what each did."""
+    answer = _ask("POST", at.url, f"/{verb}", json={**select, "worker": at.worker, **more})
+    if at.as_json:
         _print_json(answer)
         return
     failed = False
@@ -325,8 +283,11 @@ def _command(url: str, verb: str, fields: Fields, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _get(url: str, path: str, query: Mapping[str, Any]) -> Fields:
-    return _ask("GET", url, path, params={k: v for k, v in query.items() if v is not None})
+def _get(at: Gateway, path: str, **query: Any) -> Fields:
+    asked = {"worker": at.worker, **query}
+    return _ask(
+        "GET", at.url, path, params={name: value for name, value in asked.items() if value is not None}
+    )
 
 
 def _ask(method: str, url: str, path: str, **arguments: Any) -> Fields:

@@ -178,9 +178,9 @@ class _Operations:
 
     def __init__(self, running: Engine, work: equality.Workload, seed: int) -> None:
         scheduler = running.connector._scheduler
-        self._operator = Operator(running.store, scheduler._namespaces.digest_of)
+        self._operator = Operator(running.store, scheduler._namespaces)
         self._prompts = list(work.prompts.values())
-        self._tiers = [name for name in running.store._links]
+        self._tiers = list(running.store._links)
         self._source = random.Random(seed + 1)
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None

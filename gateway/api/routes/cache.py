@@ -27,7 +27,7 @@ class Order(BaseModel):
     worker: str | None = Field(default=None, description="Only this worker; default: every one.")
     select: dict[str, Any] | None = Field(
         default=None,
-        description="Which chunks: `tokens`, `keys` or `everything`, and `tenant`, `quality`.",
+        description="Which chunks: `tokens`, `keys` or `everything`, and `tenant`, `quality`, `adapter`.",
         examples=[{"everything": True, "tenant": "acme"}],
     )
     prompt: str | None = Field(default=None, description="Instead of `select.tokens`: text to tokenize.")
@@ -43,18 +43,22 @@ def routes(context: GatewayContext) -> APIRouter:
     @router.get("", summary="Tiers, fill and hits of every worker's KV layer")
     async def overview(worker: str | None = None) -> dict[str, Any]:
         """`tiers` adds the workers up; a tier that all share (`valkey`, `s3`, a shared directory) is the
-        same one seen by each, so its fill is their largest."""
+        same one seen by each, so its fill is their largest. `tenants` has the bytes of each by tier, where
+        the tier counts them."""
         workers = await layer.ask_all("/stats", worker)
-        return {"workers": workers, "tiers": _added_up(workers.values())}
+        found = workers.values()
+        return {"workers": workers, "tiers": _added_up(found), "tenants": _by_tenant(found)}
 
     @router.get("/chunks", summary="Known chunks")
     async def chunks(
         limit: Annotated[int, Query(ge=1, le=100_000)] = 100,
         worker: str | None = None,
         tenant: str | None = None,
+        adapter: str = "",
     ) -> dict[str, Any]:
         """Those in memory first."""
-        query = f"?limit={limit}" + (f"&tenant={quote(known_as(tenant))}" if tenant is not None else "")
+        query = f"?limit={limit}&adapter={quote(adapter)}"
+        query += f"&tenant={quote(known_as(tenant))}" if tenant is not None else ""
         return {"workers": await layer.ask_all(f"/chunks{query}", worker)}
 
     @router.get("/health", summary="Which tiers answer")
@@ -140,4 +144,18 @@ def _added_up(workers: Any) -> dict[str, dict[str, Any]]:
             for field in ("hits", "loads", "saves", "evictions", "dropped"):
                 entry[field] += counters[field]
             entry["faults"] += sum(counters["faults"].values())
+    return total
+
+
+def _by_tenant(workers: Any) -> dict[str, dict[str, int]]:
+    """Bytes by tenant and tier: sums of what each worker has itself, the largest of what they all see."""
+    total: dict[str, dict[str, int]] = {}
+    for stats in workers:
+        for tenant, used in (stats.get("tenants") or {}).items():
+            tiers = total.setdefault(tenant, {})
+            tiers["memory"] = tiers.get("memory", 0) + used
+        for name, tier in (stats.get("tiers") or {}).items():
+            for tenant, used in tier["tenants"].items():
+                tiers = total.setdefault(tenant, {})
+                tiers[name] = max(tiers.get(name, 0), used)
     return total

@@ -149,6 +149,37 @@ class Bench:
             return lease.ready
 
 
+class BenchNamespaces:
+    """A model with one adapter, `tuned`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._adapters: dict[bytes, str] = {}
+
+    def digest_of(self, tenant: str, quality: str, adapter: str) -> bytes:
+        if adapter not in ("", "tuned"):
+            raise ValueError(f"no adapter {adapter}")
+        content = "content" if adapter else ""
+        digest = self._store.open_namespace(
+            Namespace(
+                "m",
+                "w",
+                "r",
+                "bfloat16",
+                {},
+                LAYOUT.fingerprint(),
+                adapter=content,
+                tenant=tenant,
+                kind=quality,
+            )
+        )
+        self._adapters[digest] = adapter
+        return digest
+
+    def adapter_of(self, namespace: bytes) -> str:
+        return self._adapters.get(namespace, "")
+
+
 def keys(
     store: Store, count: int, *, start: int = 0, tenant: str = "", kind: str = "exact"
 ) -> list[ChunkKey]:

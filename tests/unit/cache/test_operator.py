@@ -7,9 +7,9 @@ import orjson
 import pytest
 
 from cache.control import Command, CommandError, Outcome, read_command
-from cache.keys import Namespace
+from cache.keys import chunk_keys
 from cache.operator import Operator
-from tests.unit.cache.stores import LAYOUT, Bench
+from tests.unit.cache.stores import LAYOUT, Bench, BenchNamespaces
 
 TOKENS = list(range(4 * LAYOUT.block_tokens))
 
@@ -23,12 +23,7 @@ def bench() -> Iterator[Bench]:
 
 @pytest.fixture
 def operator(bench: Bench) -> Operator:
-    def namespace(tenant: str, quality: str) -> bytes:
-        return bench.store.open_namespace(
-            Namespace("m", "w", "r", "bfloat16", {}, LAYOUT.fingerprint(), tenant=tenant, kind=quality)
-        )
-
-    return Operator(bench.store, namespace)
+    return Operator(bench.store, BenchNamespaces(bench.store))
 
 
 def command(verb: str, select: dict[str, Any], **fields: Any) -> Command:
@@ -42,6 +37,23 @@ def test_lookup_says_how_much_of_a_prompt_is_kept_and_where(bench: Bench, operat
     assert operator.carry_out(command("lookup", {"tokens": TOKENS, "tenant": "other"})).done == 0
     assert operator.carry_out(command("lookup", {"tokens": TOKENS, "quality": "lossy:small"})).done == 0
     assert bench.store.stats().leases == 0
+
+
+def test_chunks_of_an_adapter_are_chosen_by_its_name(bench: Bench, operator: Operator) -> None:
+    digest = BenchNamespaces(bench.store).digest_of("", "exact", "tuned")
+    tuned = chunk_keys(digest, TOKENS, LAYOUT.block_tokens)
+    bench.save(tuned[:3])
+    bench.save(bench.keys(2))
+    assert operator.carry_out(command("lookup", {"tokens": TOKENS, "adapter": "tuned"})).done == 3
+    assert operator.carry_out(command("lookup", {"tokens": TOKENS})).done == 2
+    assert [chunk.adapter for chunk in operator.chunks(9, adapter="tuned")] == ["tuned"] * 3
+    assert len(operator.chunks(9)) == 5
+    pinned = operator.carry_out(command("pin", {"everything": True, "adapter": "tuned"}, owner="me"))
+    assert pinned == Outcome(3, 3)
+    cleared = operator.carry_out(command("clear", {"everything": True, "adapter": "tuned"}))
+    assert (cleared.done, bench.ready(bench.keys(2))) == (3, 2)
+    with pytest.raises(CommandError, match="no adapter other"):
+        operator.carry_out(command("lookup", {"tokens": TOKENS, "adapter": "other"}))
 
 
 def test_pinned_chunks_stay_until_their_owner_lets_go(bench: Bench, operator: Operator) -> None:

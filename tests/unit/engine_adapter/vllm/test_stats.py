@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cache.tiers.tier import Fault
 from engine_adapter.vllm.plan import StepReport
 from engine_adapter.vllm.stats import FAMILIES, Totals, samples
@@ -14,12 +16,16 @@ def test_samples_fit_their_families() -> None:
     harness.prefill(asked)
     harness.finish(asked)
     stats = harness.store.stats()
-    stats.tiers["memory"].counters.fault(Fault.CORRUPT)
+    memory = stats.tiers["memory"]
+    memory.counters.fault(Fault.CORRUPT)
+    stats = replace(stats, tiers={"memory": replace(memory, tenants={"acme": 5}, streamed={"small": 2})})
     found = list(samples(harness.scheduler.totals, stats))
     assert all(len(labels) == len(FAMILIES[name].labels) for name, labels, _ in found)
     assert {name for name, _, _ in found} == FAMILIES.keys()
     assert ("layer_up", (), 1.0) in found
     assert ("prompt_tokens", ("computed",), 9) in found
+    assert ("tier_tenant_bytes", ("memory", "acme"), 5) in found
+    assert ("streamed_chunks", ("memory", "small"), 2) in found
     harness.close()
 
 

@@ -11,7 +11,6 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from cache.keys import Namespace
 from cache.operator import Operator
 from engine_adapter.api import WorkerInfo
 from engine_adapter.vllm.control_server import TOKEN_VARIABLE, ControlServer, control_server
@@ -19,18 +18,13 @@ from gateway.api.context import GatewayContext
 from gateway.cli import cache as cli
 from gateway.relay.membership import Membership
 from gateway.routing.fleet import Fleet
-from tests.unit.cache.stores import LAYOUT, Bench
+from tests.unit.cache.stores import LAYOUT, Bench, BenchNamespaces
 
 TOKENS = list(range(4 * LAYOUT.block_tokens))
 
 
 def operator_of(bench: Bench) -> Operator:
-    def namespace(tenant: str, quality: str) -> bytes:
-        return bench.store.open_namespace(
-            Namespace("m", "w", "r", "bfloat16", {}, LAYOUT.fingerprint(), tenant=tenant, kind=quality)
-        )
-
-    return Operator(bench.store, namespace)
+    return Operator(bench.store, BenchNamespaces(bench.store))
 
 
 @pytest.fixture
