@@ -163,6 +163,31 @@ class Fetcher:
             found.append((ref, entry.origin if entry.slot is None else fetch.sources.get(key, MEMORY)))
         return found
 
+    def refill(self, link: Link, keys: Sequence[ChunkKey], seconds: float) -> bool:
+        """Bring chunks of one namespace that nobody waits for into free slots; whether all had room. On the
+        link's lane."""
+        ledger, now = self._ledger, self._clock()
+        with ledger.lock:
+            entries = [
+                entry
+                for key in keys
+                if (entry := ledger.entries.get(key)) is not None
+                and link.name in entry.places
+                and entry.slot is None
+                and entry.landing is None
+            ]
+            given = ledger.begin_all(entries, evict=False)
+            loads: list[Load] = []
+            for entry in entries[:given]:
+                if (ref := entry.landing) is not None:
+                    entry.fetching = True
+                    loads.append(
+                        Load(entry, ref, began=now, following=0, deadline=now + seconds, promote=False)
+                    )
+        if loads:
+            self._run(link, loads)
+        return given == len(entries)
+
     # With the lock held
 
     def _plan(self, fetch: Fetch, limit: int) -> None:

@@ -122,9 +122,9 @@ class Ledger:
             entry.landing = self.take(entry.tenant)
             return entry.landing
 
-    def begin_all(self, entries: Sequence[Entry]) -> int:
+    def begin_all(self, entries: Sequence[Entry], *, evict: bool = True) -> int:
         """Give entries of one tenant, none of which has a slot, one each to be filled; how many of them got
-        one, from the first on."""
+        one, from the first on. Without `evict` only as many as are free."""
         if not entries:
             return 0
         with self.lock:
@@ -132,7 +132,7 @@ class Ledger:
             for entry, ref in zip(entries, refs, strict=False):
                 entry.landing = ref
             for number in range(len(refs), len(entries)):
-                if self.begin(entries[number]) is None:
+                if not evict or self.begin(entries[number]) is None:
                     return number
             return len(entries)
 

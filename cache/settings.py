@@ -63,6 +63,9 @@ class MemorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Size of the arena."""
     policy: PolicyName = "s3fifo"
     """What to drop first: `s3fifo` or `lru`."""
+    refill: float = 0.0
+    """Part of it that a start fills with what was used last of a file tier, so that a restart costs little;
+    0.5 is half of it."""
     prefault: bool = True
     """Touch every page at start: slower start, no page faults while the first requests are saved."""
     pack: PackSettings | None = None

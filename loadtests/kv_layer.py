@@ -67,6 +67,9 @@ def compare_ttft(model: str, options: argparse.Namespace, scratch: Path) -> dict
         note("Sluice, memory", found["layer"])
         if "file" in wanted:
             note("Sluice, file, fresh process", phase(ttft.fresh, files)["layer"])
+            place = files["kv_connector_extra_config"]["file"]
+            refilled = sluice(memory=memory | {"refill": 0.5}, file=place)
+            note("Sluice, fresh process, refilled", phase(ttft.fresh, refilled)["layer"])
     if "valkey" in wanted:
         with valkey() as url:
             shared = sluice(memory=memory, valkey={"url": url})

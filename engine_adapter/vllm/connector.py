@@ -29,6 +29,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     SupportsHMA,
 )
 
+from cache.keys import EXACT
 from cache.operator import Operator
 from cache.settings import StoreSettings
 from cache.store import Store
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("vllm.sluice")
 
 _STATS_SECONDS = 0.25
+REFILL_PATIENCE = 2.0
+"""Seconds of a start that are given to filling memory from files; then it goes on in the background."""
 
 
 @dataclass
@@ -164,6 +167,7 @@ class SluiceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
             lambda namespace: store.open_namespace(namespace, codec_of(namespace)),
         )
         prepare_kernels(options.store)
+        store.refill(namespaces.digest_of("", EXACT, ""), REFILL_PATIENCE)
         events = self._config.kv_events_config
         self._scheduler = SchedulerSide(
             store,

@@ -30,8 +30,6 @@ class StepPlan:
     """Name of the shared segment; empty while there is none."""
     loads: list[Transfer] = field(default_factory=list)
     saves: list[Transfer] = field(default_factory=list)
-    patience: float = 0.0
-    """Seconds that the worker waits at most for slots that are still being filled when it comes to them."""
 
 
 @dataclass(slots=True)
@@ -44,13 +42,10 @@ class StepReport:
     forward_seconds: float = 0.0
     """From the step's start to its last layer, without loading."""
     load_seconds: float = 0.0
-    """Of copying into pages."""
     save_seconds: float = 0.0
     loaded_bytes: int = 0
     saved_bytes: int = 0
     failed_blocks: int = 0
-    wait_seconds: float = 0.0
-    """For slots that were still being filled."""
 
     def merged(self, other: StepReport) -> StepReport:
         """The reports of several steps, or workers, as one."""
@@ -66,7 +61,6 @@ class StepReport:
             self.loaded_bytes + other.loaded_bytes,
             self.saved_bytes + other.saved_bytes,
             self.failed_blocks + other.failed_blocks,
-            self.wait_seconds + other.wait_seconds,
         )
 
 

@@ -77,8 +77,6 @@ class InFlight:
     """What has to be settled when a step's report comes."""
 
     leases: list[Lease] = field(default_factory=list)
-    ahead: list[tuple[Tracked, Lease]] = field(default_factory=list)
-    """Those that began before all that they load had come."""
     saves: list[Save] = field(default_factory=list)
     requests: list[Tracked] = field(default_factory=list)
     """Those that computed something in it."""
@@ -195,12 +193,13 @@ class SchedulerSide:
         plan = StepPlan(self._step, self.store.arena.name)
         for starting, transfers, patience in self._allocated:
             plan.loads += transfers
-            plan.patience = max(plan.patience, patience)
             flight.loads += len(transfers)
             if (lease := starting.hand_over()) is not None:
                 flight.leases.append(lease)
                 if patience:
-                    flight.ahead.append((starting, lease))
+                    # Without polling: whoever waits must not take the GIL from the threads that fill slots.
+                    lease.settled.wait(patience)
+                    starting.judge(self.store.economy, lease)
         self._allocated = []
         self._running = set(output.num_scheduled_tokens)
         state = output.kv_connector_block_state
@@ -230,8 +229,6 @@ class SchedulerSide:
             flight = self._in_flight.pop(step, None)
             if flight is None:
                 continue
-            for ahead, lease in flight.ahead:
-                ahead.judge(self.store.economy, lease)
             for lease in flight.leases:
                 lease.release()
             unsaved = set(report.unsaved.get(step, ()))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     import torch
 
 logger = logging.getLogger("vllm.sluice")
-POLL_SECONDS = 0.0002
-"""Between two looks at slots that are being filled. Copying what is there already would take the GIL from the
-threads that fill the rest, again and again: they would need twice as long."""
 
 
 class WorkerSide:
@@ -70,8 +67,6 @@ class WorkerSide:
         begun = time.perf_counter()
         try:
             segment = self._map(plan)
-            if plan.patience:
-                report.wait_seconds += _wait(segment, plan.loads, plan.patience)
             for transfer in plan.loads:
                 if not self._copy_in(segment, transfer):
                     self._failed.update(transfer.blocks)
@@ -79,15 +74,14 @@ class WorkerSide:
             logger.exception("sluice-kv: a load failed; its tokens are computed instead")
             self._failed.update(block for transfer in plan.loads for block in transfer.blocks)
         self._blank(self._failed)
-        report.load_seconds += time.perf_counter() - begun - report.wait_seconds
+        report.load_seconds += time.perf_counter() - begun
         report.loaded_bytes += self._bytes(plan.loads)
         report.failed_blocks += len(self._failed)
 
     def save(self, plan: StepPlan) -> None:
         """Copy pages that this step completed into their slots, after the model ran."""
         report = self._report_of(plan)
-        loading = report.load_seconds + report.wait_seconds
-        report.forward_seconds += time.perf_counter() - self._begun - loading
+        report.forward_seconds += time.perf_counter() - self._begun - report.load_seconds
         if not plan.saves:
             return
         if self._failed:
@@ -172,17 +166,3 @@ class WorkerSide:
             self.close()
             self._segment = Segment.attach(plan.arena)
         return self._segment
-
-
-def _wait(segment: Segment, loads: Sequence[Transfer], seconds: float) -> float:
-    """Wait until the slots are sealed, or given up, at most so many seconds; how many it took.
-
-    The seal is in shared memory, so this works across processes; it is set after the bytes were verified.
-    """
-    begun = time.perf_counter()
-    for load in reversed(loads):  # they are filled in order, so after the last there is little to wait for
-        while segment.current(load.slot) and segment.sealed(load.slot) is None:
-            if time.perf_counter() - begun >= seconds:
-                return seconds
-            time.sleep(POLL_SECONDS)
-    return time.perf_counter() - begun

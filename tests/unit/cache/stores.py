@@ -103,10 +103,13 @@ class SharedMemoryTier(MemoryTier):
 class Bench:
     """A store with what a test needs around it."""
 
-    def __init__(self, slots: int = 8, *, tiers: Sequence[TierPlan] = (), **settings: object) -> None:
+    def __init__(
+        self, slots: int = 8, *, tiers: Sequence[TierPlan] = (), refill: float = 0.0, **settings: object
+    ) -> None:
         self.clock = Clock()
         self.jobs = Jobs()
-        memory = MemorySettings(bytes=slots * (CHUNK_BYTES + SLOT_HEADER), policy="lru", prefault=False)
+        size = slots * (CHUNK_BYTES + SLOT_HEADER)
+        memory = MemorySettings(bytes=size, policy="lru", refill=refill, prefault=False)
         self.store = Store(
             LAYOUT,
             StoreSettings(memory=memory, **settings),  # type: ignore[arg-type]

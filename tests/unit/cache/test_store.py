@@ -6,10 +6,10 @@ import pytest
 
 from cache.codecs import registry
 from cache.counters import MEMORY
-from cache.keys import Namespace
+from cache.keys import Namespace, namespace_of
 from cache.lease import BorrowState
 from cache.ledger import Event
-from tests.unit.cache.stores import LAYOUT, Bench, plan, shared_tier
+from tests.unit.cache.stores import LAYOUT, Bench, keys, plan, shared_tier
 
 
 def test_a_saved_prefix_is_found_up_to_its_first_gap() -> None:
@@ -339,4 +339,34 @@ def test_events_tell_what_came_and_went() -> None:
     assert bench.store.take_events() == [Event(True, key, MEMORY), Event(True, key, "file")]
     bench.store.clear(keys=[key])
     assert bench.store.take_events() == [Event(False, key, MEMORY), Event(False, key, "file")]
+    bench.store.close()
+
+
+def test_a_start_refills_memory_with_what_was_used_last() -> None:
+    tier = shared_tier()
+    first = Bench(tiers=[plan(tier)])
+    for number in range(6):
+        first.clock.now += 1
+        first.save(first.keys(1, start=100 * number))
+        first.jobs.run()
+    other = keys(first.store, 1, start=7, tenant="somebody else")
+    first.save(other)
+    first.jobs.run()
+    for number, used in enumerate((5, 1, 4, 2, 0, 3)):
+        key = first.keys(1, start=100 * number)[0]
+        tier._frames[key] = (tier._frames[key][0], float(used))
+    again = Bench(8, tiers=[plan(tier)], refill=0.5)
+    again.jobs.start()
+    assert again.store.refill(namespace_of(again.keys(1)[0]), 60)
+    again.jobs.stop()
+    ready = [number for number in range(6) if again.ready(again.keys(1, start=100 * number))]
+    assert ready == [0, 2, 3, 5]  # half of eight slots, the latest first
+    assert not again.ready(other)
+    for bench in (first, again):
+        bench.store.close()
+
+
+def test_without_files_or_the_wish_nothing_is_refilled() -> None:
+    bench = Bench(tiers=[plan(shared_tier())])
+    assert bench.store.refill(namespace_of(bench.keys(1)[0]), 0.0)
     bench.store.close()
