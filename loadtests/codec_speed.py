@@ -19,8 +19,9 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -143,6 +144,24 @@ def calibrated() -> list[tuple[str, Codec]]:
     return made
 
 
+def table(record: Mapping[str, Any]) -> str:
+    """Markdown of what `main` measured."""
+    before, after = record["memcpy"]
+    lines = [
+        f"memcpy {before:.2f} GB/s before, {after:.2f} after; load {record['load']:.1f}; {record['date']}",
+        "",
+        "| codec | bits/element | encode GB/s | decode GB/s | of memcpy |",
+        "|---|---|---|---|---|",
+    ]
+    for label, row in record["codecs"].items():
+        shares = [row[way] / max(before, after) for way in ("encode", "decode")]
+        lines.append(
+            f"| {label} | {row['bits']:.2f} | {row['encode']:.3f} | {row['decode']:.3f} "
+            f"| {shares[0]:.1%}, {shares[1]:.1%} |"
+        )
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(
@@ -167,16 +186,15 @@ def main() -> None:
         for label, codec in levels:
             found[label] = codec_rates(codec, real)
     again = memcpy(number * options.blocks * layout.block_bytes)
-    print(f"memcpy {copy:.2f} GB/s before, {again:.2f} after; load {os.getloadavg()[0]:.1f}\n")
-    print("| codec | bits/element | encode GB/s | decode GB/s | of memcpy |\n|---|---|---|---|---|")
-    for label, row in found.items():
-        share = [row[way] / min(copy, again) for way in ("encode", "decode")]
-        print(
-            f"| {label} | {row['bits']:.2f} | {row['encode']:.3f} | {row['decode']:.3f} "
-            f"| {share[0]:.1%}, {share[1]:.1%} |"
-        )
+    record = {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "load": round(os.getloadavg()[0], 1),
+        "memcpy": [copy, again],
+        "codecs": found,
+    }
+    print(table(record))
     if options.json:
-        options.json.write_text(json.dumps({"memcpy": [copy, again], "codecs": found}, indent=1) + "\n")
+        options.json.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

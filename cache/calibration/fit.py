@@ -25,10 +25,14 @@ WEIR_STEPS: Mapping[str, float] = {"high": 0.55, "balanced": 1.0, "small": 1.6}
 CACHEGEN_WIDTHS: Mapping[str, float] = {"high": 0.6, "balanced": 1.25, "small": 1.75}
 """Level -> factor on the bin widths of early, middle and late layers."""
 
-Scope = Literal["layer", "tensor", "head"]
-"""What is decorrelated together: keys and values of a layer, all heads of each, or each head of each. A
-narrower scope needs smaller tables and less arithmetic."""
+Scope = Literal["layer", "tensor", "head", "channel"]
+"""What is decorrelated together: keys and values of a layer, all heads of each, or each head of each, or
+nothing. A narrower scope needs smaller tables and less arithmetic."""
 Sensitivity = Literal["shrunk", "full", "diagonal", "none"]
+Allocation = Literal["water", "equal"]
+"""Bits go where one step for all puts them, or every coefficient is coded to the same relative error."""
+Coding = Literal["fitted", "fixed"]
+"""Frequency tables, or codes of one width per coefficient."""
 
 REGULARISATION = 0.3
 """Share of the mean sensitivity that is added to every direction: gradients of some texts do not tell all."""
@@ -55,6 +59,8 @@ def fit_weir(
     regularisation: float = REGULARISATION,
     scope: Scope = "layer",
     sensitivity: Sensitivity = "shrunk",
+    allocation: Allocation = "water",
+    coding: Coding = "fitted",
     rounding: float = ROUNDING,
     tables: int = TABLES,
 ) -> Tables:
@@ -62,8 +68,9 @@ def fit_weir(
     mask = _mask(heads, dim, scope)
     sensitivities = [_weighed(layer.sensitivity, sensitivity) * mask for layer in statistics]
     unit = np.sqrt(np.mean([np.trace(f) / len(f) for f in sensitivities]))
+    finest = min((steps if allocation == "water" else WEIR_STEPS).values())
     layers = [
-        rounded(_transform(layer, mask, f / unit**2, regularisation, min(steps.values())))
+        rounded(_transform(layer, mask, f / unit**2, regularisation, finest, allocation))
         for layer, f in zip(statistics, sensitivities, strict=True)
     ]
     levels = {
@@ -74,6 +81,7 @@ def fit_weir(
             rounding,
             group=None,
             tables=tables,
+            coding=coding,
         )
         for name, step in steps.items()
     }
@@ -113,7 +121,7 @@ def fit_cachegen(
 
 def _mask(heads: int, dim: int, scope: Scope) -> F64:
     """[N, N]: 1 where two channels may be mixed."""
-    size = {"layer": 2 * heads * dim, "tensor": heads * dim, "head": dim}[scope]
+    size = {"layer": 2 * heads * dim, "tensor": heads * dim, "head": dim, "channel": 1}[scope]
     return np.kron(np.eye(2 * heads * dim // size), np.ones((size, size))).astype(np.float64)
 
 
@@ -127,7 +135,12 @@ def _weighed(sensitivity: F64, kind: Sensitivity) -> F64:
 
 
 def _transform(
-    layer: LayerStatistics, mask: F64, sensitivity: F64, regularisation: float, step: float
+    layer: LayerStatistics,
+    mask: F64,
+    sensitivity: F64,
+    regularisation: float,
+    step: float,
+    allocation: Allocation,
 ) -> LayerTables:
     channels = layer.channels
     weight = sensitivity + regularisation * np.trace(sensitivity) / channels * np.eye(channels)
@@ -135,14 +148,15 @@ def _transform(
     root = (vectors * np.sqrt(values)) @ vectors.T
     unroot = (vectors / np.sqrt(values)) @ vectors.T
     power, turn = np.linalg.eigh(root @ (layer.covariance * mask) @ root)
+    deviation = np.sqrt(np.maximum(power, 1e-12))[::-1]
     # A coefficient whose deviation is a seventh of the finest step is next to never non-zero.
-    kept = max(1, int((np.sqrt(np.maximum(power, 0)) > step / 7).sum()))
-    turn = turn[:, ::-1][:, :kept]
+    kept = max(1, int((deviation > step / 7).sum()))
+    turn, scale = turn[:, ::-1][:, :kept], np.ones(kept) if allocation == "water" else deviation[:kept]
     return LayerTables(
         layer.mean.astype(np.float32),
         layer.first.astype(np.float32),
-        np.ascontiguousarray((root @ turn).T, np.float32),
-        np.ascontiguousarray(turn.T @ unroot, np.float32),
+        np.ascontiguousarray((root @ (turn / scale)).T, np.float32),
+        np.ascontiguousarray((turn * scale).T @ unroot, np.float32),
     )
 
 
@@ -154,6 +168,7 @@ def _level(
     *,
     group: int | None,
     tables: int,
+    coding: Coding = "fitted",
 ) -> LevelTables:
     counts, delta, active = [], [], []
     sums = np.zeros((2, 2))
@@ -185,7 +200,8 @@ def _level(
         counts.append(plain[:used])
         delta.append(pays[:used])
         active.append(used)
-    frequencies, chosen = cluster(np.concatenate(counts), tables)
+    together = np.concatenate(counts)
+    frequencies, chosen = cluster(together, tables) if coding == "fitted" else _widths(together)
     ends = np.cumsum(active)[:-1]
     one, more = (float(total / max(number, 1)) for total, number in sums)
     return LevelTables(
@@ -208,6 +224,20 @@ def _count(levels: npt.NDArray[np.int16], before: npt.NDArray[np.int64] | None) 
     flat = (np.arange(len(levels))[:, None] * 256 + symbols).ravel()
     counts = np.bincount(flat, minlength=256 * len(levels)).reshape(len(levels), 256)
     return counts if before is None else before + counts
+
+
+def _widths(counts: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint8]]:
+    """Frequencies [8, 256] that amount to codes of 0 to 7 bits, and the cheapest width for each row."""
+    alphabets = np.zeros((8, 256), np.int64)
+    for width, alphabet in enumerate(alphabets):
+        begin = 128 - (1 << width >> 1)
+        alphabet[begin : begin + (1 << width)] = 1
+    inside = counts @ alphabets.T
+    # What is outside is escaped: 12 bits, and 16 for the value.
+    cost = inside * np.arange(8) + (counts.sum(axis=1, keepdims=True) - inside) * 28
+    return np.stack([dispatch.frequencies(alphabet) for alphabet in alphabets]), cost.argmin(axis=1).astype(
+        np.uint8
+    )
 
 
 def _code_length(counts: npt.NDArray[np.int64]) -> F64:

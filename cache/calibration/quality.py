@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 
@@ -33,7 +34,33 @@ class Measured:
         """Than 8 bits per element without any side information; framed."""
         return 8 / self.framed_bits_per_element
 
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Measured:
+        """Inverse of `record`."""
+        return cls(**{one.name: record[one.name] for one in fields(cls)})
+
     def record(self) -> dict[str, Any]:
         """JSON-able values."""
         values = {k: round(v, 6) if isinstance(v, float) else v for k, v in asdict(self).items()}
         return values | {"times_smaller_than_8_bit": round(self.times_smaller, 3)}
+
+
+def table(rows: Sequence[Measured]) -> str:
+    """Markdown, one row per codec."""
+    lines = [
+        "| codec | bits/element | with frame | x smaller than 8 bits | KL (nats) | dNLL | top-1 "
+        "| task accuracy (full KV), lost and won |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        accuracy = (
+            "-"
+            if row.accuracy is None
+            else f"{row.accuracy:.1%} ({row.accuracy_full:.1%}), -{row.worse} +{row.better}"
+        )
+        lines.append(
+            f"| {row.codec} | {row.bits_per_element:.3f} | {row.framed_bits_per_element:.3f} "
+            f"| {row.times_smaller:.2f} | {row.kl:.5f} | {row.nll_difference:+.4f} | {row.top1:.2%} "
+            f"| {accuracy} |"
+        )
+    return "\n".join(lines)

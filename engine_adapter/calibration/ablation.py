@@ -14,6 +14,7 @@ from engine_adapter.demo.model import Llama
 
 _STEPS = {"fine": 0.6, "coarse": 1.3}
 _PLAIN_STEPS = {"fine": 0.4, "coarse": 1.0}
+_EQUAL_STEPS = {"fine": 1.0, "coarse": 2.0}
 _WIDTHS = {"fine": 0.75, "coarse": 1.75}
 
 
@@ -52,9 +53,12 @@ def variants(model: Llama, statistics: Statistics) -> Iterator[tuple[str, Tables
     yield "weir, no sensitivity", weir(sensitivity="none", steps=_PLAIN_STEPS)
     yield "weir, keys and values apart", weir(scope="tensor")
     yield "weir, heads apart", weir(scope="head")
+    yield "weir, no transform", weir(scope="channel")
     yield "weir, RoPE left in, no sensitivity", weir(none, sensitivity="none", steps=_PLAIN_STEPS)
+    yield "weir, bits alike", weir(allocation="equal", steps=_EQUAL_STEPS)
     yield "weir, dead zone", weir(rounding=0.4)
     yield "weir, one table", weir(tables=1)
+    yield "weir, codes of fixed width", weir(coding="fixed")
     yield "cachegen", cachegen()
     yield "cachegen, no differences", cachegen(group=None)
     yield "cachegen, RoPE undone", cachegen(turned)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -93,11 +92,15 @@ def measure(
         reply = _greedy(model, context, kv, end) if context.question is not None else []
         for tally, (_, codec) in zip(tallies, codecs, strict=True):
             changed = _round_trip(layout, kv, queries, codec, chunk_tokens, tally)
-            other = continuation_scores(model, context.prompt, context.continuation, changed)
+            same = _equal(kv, changed)
+            other = full
+            if not same:
+                other = continuation_scores(model, context.prompt, context.continuation, changed)
             _compare(tally, context, full, other)
             if context.question is not None:
                 right = context.question.score(decode_text(reply))
-                again = context.question.score(decode_text(_verified(model, context, changed, end, reply)))
+                said = reply if same else _verified(model, context, changed, end, reply)
+                again = context.question.score(decode_text(said))
                 tally.asked += 1
                 tally.right_full += right
                 tally.right += again
@@ -137,6 +140,11 @@ def _round_trip(
         tally.frame_bytes += taken + _head_bytes(layout, codec, blocks, first, taken)
         tally.elements += blocks * layout.layers * layout.page_elements
     return changed if codec.keeps_every_token else _without_holes(changed, held)
+
+
+def _equal(one: Sequence[LayerCache], two: Sequence[LayerCache]) -> bool:
+    """Whether two KVs are the same numbers, so that the model need not be asked again."""
+    return all(torch.equal(a, b) for x, y in zip(one, two, strict=True) for a, b in zip(x, y, strict=True))
 
 
 def _without_holes(kv: Sequence[LayerCache], held: Marks) -> list[LayerCache]:
@@ -190,29 +198,3 @@ def _verified(model: Llama, context: Context, kv: list[LayerCache], end: int, dr
     if agreed is None or (agreed == len(draft) and len(draft) == REPLY_LIMIT):
         return draft
     return _greedy(model, context, kv, end)
-
-
-def table(rows: Sequence[Measured]) -> str:
-    """Markdown, one row per codec."""
-    lines = [
-        "| codec | bits/element | with frame | x smaller than 8 bits | KL (nats) | dNLL | top-1 "
-        "| task accuracy (full KV), lost and won |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        accuracy = (
-            "-"
-            if row.accuracy is None
-            else f"{row.accuracy:.1%} ({row.accuracy_full:.1%}), -{row.worse} +{row.better}"
-        )
-        lines.append(
-            f"| {row.codec} | {row.bits_per_element:.3f} | {row.framed_bits_per_element:.3f} "
-            f"| {row.times_smaller:.2f} | {row.kl:.5f} | {row.nll_difference:+.4f} | {row.top1:.2%} "
-            f"| {accuracy} |"
-        )
-    return "\n".join(lines)
-
-
-def records(rows: Sequence[Measured]) -> list[dict[str, Any]]:
-    """JSON-able values."""
-    return [row.record() for row in rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cache.calibration.quality import Measured
+    from engine_adapter.calibration.session import Session
 
 # Small products of matrices on every core at once are slower than on one, more so on a busy machine.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -71,6 +73,9 @@ def train(
     check: Annotated[int, typer.Option(help="Held-out contexts to measure each level on; 0 for none.")] = 24,
     out: Annotated[Path | None, typer.Option(help="Folder for the tables; default: this user's.")] = None,
     ship: Annotated[bool, typer.Option(help="Replace the tables that ship for this model.")] = False,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Write what was measured to this file.")
+    ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
 ) -> None:
     """Fit the tables of `weir` and `cachegen` for a model, and measure every level on other contexts.
@@ -78,6 +83,7 @@ def train(
     The tables name the model by the fingerprint of its weights; they are refused for any other.
     """
     from cache.calibration.library import SHIPPED, user_folder
+    from cache.calibration.quality import Measured
     from engine_adapter.calibration.session import Session
 
     session = Session.open(_model_folder(model), threads=threads)
@@ -89,13 +95,13 @@ def train(
     folder = SHIPPED if ship else out or user_folder()
     for path in session.write(made, folder):
         typer.echo(f"{path} ({path.stat().st_size / 1000:.0f} kB)")
-    for tables in made:
-        for name, level in tables.levels.items():
-            if level.quality:
-                typer.echo(
-                    f"{tables.kind} {name}: {level.quality['bits_per_element']:.3f} bits per element, "
-                    f"KL {level.quality['kl']:.5f}, top-1 {level.quality['top1']:.2%}"
-                )
+    if check:
+        rows = [
+            Measured.of({**level.quality, "codec": f"{tables.kind} {name}"})
+            for tables in made
+            for name, level in tables.levels.items()
+        ]
+        _report(session, model, rows, json_out)
 
 
 @app.command()
@@ -133,15 +139,29 @@ def bench(
         chunk_tokens=chunk_tokens,
         seen=measured,
     )
-    _report(model, rows, out)
+    _report(session, model, rows, out)
 
 
-def _report(model: str, rows: list[Measured], out: Path | None) -> None:
-    from engine_adapter.calibration.bench import records, table
+def _report(session: Session, model: str, rows: list[Measured], out: Path | None) -> None:
+    from cache.calibration.quality import table
 
     typer.echo(table(rows))
     if out is not None:
-        out.write_text(json.dumps({"model": model, "codecs": records(rows)}, indent=1) + "\n")
+        record = {
+            "model": model,
+            "weights": session.weights,
+            "date": time.strftime("%Y-%m-%d", time.gmtime()),
+            "command": _command(),
+            "codecs": [row.record() for row in rows],
+        }
+        out.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _command() -> str:
+    """This command as somebody else would repeat it: without where its files went."""
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    places = {at + more for at, word in enumerate(words) if word in ("--json", "--out") for more in (0, 1)}
+    return " ".join(word for at, word in enumerate(words) if at not in places)
 
 
 @app.command("list")

@@ -13,12 +13,11 @@ from cache.codecs.calibrated import Calibrated
 from cache.layout import KVLayout
 
 
-@cache
-def tables(kind: str, layers: int, heads: int, dim: int) -> Tables:
-    """Tables for normal numbers of which some channels are larger and some matter more."""
+def statistics(layers: int, heads: int, dim: int) -> list[LayerStatistics]:
+    """Of normal numbers of which some channels are larger and some matter more."""
     rng = np.random.default_rng(9)
     channels = 2 * heads * dim
-    statistics = []
+    made = []
     for _ in range(layers):
         layer = LayerStatistics(channels)
         mix = rng.standard_normal((channels, channels)).astype(np.float32) / np.sqrt(channels)
@@ -30,11 +29,18 @@ def tables(kind: str, layers: int, heads: int, dim: int) -> Tables:
                 rows,
                 rng.standard_normal((1, 120, channels)).astype(np.float32) * np.linspace(0.1, 1, channels),
             )
-        statistics.append(layer)
+        made.append(layer)
+    return made
+
+
+@cache
+def tables(kind: str, layers: int, heads: int, dim: int) -> Tables:
+    """Tables fitted on `statistics`."""
+    seen = statistics(layers, heads, dim)
     if kind == "weir":
         turned = 100.0 ** (-np.arange(dim // 2) / max(1, dim // 2))
-        return fit_weir(statistics, weights="made up", heads=heads, dim=dim, inverse_frequencies=turned)
-    return fit_cachegen(statistics, weights="made up", heads=heads, dim=dim, inverse_frequencies=np.zeros(0))
+        return fit_weir(seen, weights="made up", heads=heads, dim=dim, inverse_frequencies=turned)
+    return fit_cachegen(seen, weights="made up", heads=heads, dim=dim, inverse_frequencies=np.zeros(0))
 
 
 def codec(kind: str, layout: KVLayout, level: str = "balanced") -> Calibrated:

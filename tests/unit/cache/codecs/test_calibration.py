@@ -14,8 +14,8 @@ from cache.calibration import library
 from cache.calibration.clusters import cluster
 from cache.calibration.fit import fit_weir
 from cache.calibration.statistics import LayerStatistics
-from cache.calibration.tables import BadTables, Tables
-from cache.codecs.calibrated import anchors_of
+from cache.calibration.tables import BadTables, Tables, fingerprint
+from cache.codecs.calibrated import Calibrated, anchors_of
 from cache.codecs.codec import MissingTables
 from cache.codecs.levels import QUALITIES, levels_for
 from cache.layout import KVLayout, view_of
@@ -29,6 +29,12 @@ def _tables(kind: str = "weir") -> Tables:
     return made_up.tables(kind, LAYOUT.layers, LAYOUT.kv_heads, LAYOUT.head_dim)
 
 
+def _variant(**options: object) -> Tables:
+    seen = made_up.statistics(LAYOUT.layers, LAYOUT.kv_heads, LAYOUT.head_dim)
+    shape = {"heads": LAYOUT.kv_heads, "dim": LAYOUT.head_dim, "inverse_frequencies": np.zeros(0)}
+    return fit_weir(seen, weights="made up", **shape, **options)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("kind", ["weir", "cachegen"])
 def test_file_and_back(kind: str, tmp_path: Path) -> None:
     tables = _tables(kind)
@@ -39,6 +45,41 @@ def test_file_and_back(kind: str, tmp_path: Path) -> None:
     for one, two in zip(tables.layers, again.layers, strict=True):
         assert np.array_equal(one.forward, two.forward)
         assert np.array_equal(one.inverse, two.inverse)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scope": "channel"},
+        {"scope": "head"},
+        {"allocation": "equal"},
+        {"coding": "fixed"},
+        {"sensitivity": "none"},
+        {"tables": 1},
+    ],
+    ids=str,
+)
+def test_variants_that_measure_what_a_part_earns_are_codecs(options: dict[str, object]) -> None:
+    """At a fine step each gives back what went in."""
+    tables = _variant(steps={"fine": 0.05}, **options)
+    view, back = chunk(LAYOUT, "normal", 4), empty(LAYOUT, 4)
+    codec = Calibrated(tables, fingerprint(tables.to_bytes()), "fine")
+    out = np.empty(codec.bound(LAYOUT, 4), np.uint8)
+    codec.decode(out[: codec.encode(view, out)], back)
+    for layer in range(LAYOUT.layers):
+        error = floats_of(view, layer) - floats_of(back, layer)
+        assert np.sqrt((error**2).mean()) < 0.3
+
+
+def test_codes_of_fixed_width_share_eight_tables_and_cost_more() -> None:
+    fitted, fixed = (_variant(coding=coding) for coding in ("fitted", "fixed"))
+    assert fixed.levels["high"].frequencies.shape == (8, 256)
+    assert (fixed.levels["high"].frequencies.sum(axis=1) == 4096).all()
+    view, sizes = chunk(LAYOUT, "normal", 4), []
+    for tables in (fitted, fixed):
+        codec = Calibrated(tables, fingerprint(tables.to_bytes()), "high")
+        sizes.append(codec.encode(view, np.empty(codec.bound(LAYOUT, 4), np.uint8)))
+    assert sizes[1] > sizes[0]
 
 
 def test_found_by_model_and_refused_for_another(tmp_path: Path) -> None:
