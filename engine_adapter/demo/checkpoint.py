@@ -12,7 +12,7 @@ from torch import Tensor
 
 from engine_adapter.demo.chat import BOS, END, PAD
 from engine_adapter.demo.model import Llama, LlamaShape
-from engine_adapter.demo.tokenizer import special_id
+from engine_adapter.demo.tokenizer import save_tokenizer, special_id
 
 _HUB_NAMES = {
     "embed.weight": "model.embed_tokens.weight",
@@ -62,13 +62,14 @@ def fused_weights(shape: LlamaShape, named: dict[str, Tensor]) -> dict[str, Tens
 
 
 def save_model(folder: Path, shape: LlamaShape, weights: dict[str, Tensor], tokenizer: Tokenizer) -> None:
-    """Write `config.json`, `generation_config.json` and `model.safetensors`."""
+    """Write a whole model folder: settings, weights, tokenizer and chat template."""
     folder.mkdir(parents=True, exist_ok=True)
     bos, end, pad = (special_id(tokenizer, token) for token in (BOS, END, PAD))
     ids = {"bos_token_id": bos, "eos_token_id": end, "pad_token_id": pad}
     (folder / "config.json").write_text(json.dumps(shape.config(**ids), indent=2) + "\n")
     (folder / "generation_config.json").write_text(json.dumps({**ids, "do_sample": False}, indent=2) + "\n")
     save_file(hub_weights(shape, weights), folder / "model.safetensors", metadata={"format": "pt"})
+    save_tokenizer(tokenizer, folder)
 
 
 def load_model(folder: Path) -> Llama:

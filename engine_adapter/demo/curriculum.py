@@ -83,6 +83,8 @@ _RECALL = {"one_hop": 4.0, "brief": 1.0, "inverse": 1.0, "follow_up": 1.0, "not_
 _FACTS = Mix(_RECALL, _PLAIN, filler=0.05, document_share=(0.3, 0.6))
 _FULL = Mix(ALL_TASKS, split="varied")
 _LONG = Mix(ALL_TASKS, document_share=(0.4, 0.93), split="varied")
+_PLAINLY = Mix({**ALL_TASKS, "one_hop": 7.0, "two_hop": 3.0, "json": 3.0}, document_share=(0.4, 0.93))
+"""What is said most is said plainly; without a part of its own it is learned worst of all."""
 _CONCLUDE = Mix(
     {
         **dict.fromkeys(("yes_no", "choice", "inverse"), 3.0),
@@ -116,6 +118,7 @@ LESSONS = (
         "tasks-4096",
         ((6, 256), (2, 512), (2, 1024), (1.5, 2048), (0.7, 4096)),
         (
+            (6, chats(_PLAINLY)),
             (6, chats(_LONG)),
             (3, up_to(512, chats(_CONCLUDE), chats(_LONG))),
             (1, up_to(512, chats(_NUMBERS), chats(_LONG))),
