@@ -36,6 +36,8 @@ MAX_HEAD_BYTES = 64 * HEAD_BYTES
 _PREFIX = struct.Struct("<8sHHIQ")
 _CHECKSUM_BYTES = 16
 _MAP_AT = _PREFIX.size + _CHECKSUM_BYTES
+_NOT_A_MAP = (cbor2.CBORDecodeError, KeyError, TypeError, ValueError, ArithmeticError, RecursionError)
+"""What a decoder may raise on bytes that fit their checksum, and were written by no writer of ours."""
 
 
 class FrameError(ValueError):
@@ -139,17 +141,17 @@ def decode_head(head: bytes | memoryview) -> Header:
         return Header(
             key=ChunkKey(_bytes(fields["k"], KEY_BYTES)),
             layout=_bytes(fields["l"], 16),
-            blocks=int(fields["b"]),
-            position=int(fields["p"]),
-            codec=str(fields["c"]),
+            blocks=_integer(fields["b"]),
+            position=_integer(fields["p"]),
+            codec=_text(fields["c"]),
             config=_map(fields["g"]),
             payload_bytes=int(payload),
             digest=_bytes(fields["d"], 16),
-            written=int(fields["t"]),
-            expires=int(fields["x"]),
+            written=_integer(fields["t"]),
+            expires=_integer(fields["x"]),
             head_bytes=size,
         )
-    except (cbor2.CBORDecodeError, KeyError, TypeError, ValueError) as error:
+    except _NOT_A_MAP as error:
         raise CorruptFrame(f"the head's map is not a frame's: {error}") from error
 
 
@@ -161,6 +163,32 @@ def payload_intact(header: Header, payload: npt.NDArray[np.uint8]) -> bool:
 def _map(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise TypeError("expected a map")
+    _refuse_what_no_writer_makes(value)
+    return value
+
+
+def _refuse_what_no_writer_makes(value: Any) -> None:
+    """CBOR's tags make decimals, dates and expressions; a short decimal can be a number of gigabytes."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _text(name)
+            _refuse_what_no_writer_makes(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            _refuse_what_no_writer_makes(inner)
+    elif value is not None and type(value) not in (bool, int, float, str, bytes):
+        raise TypeError(f"a {type(value).__name__} in the codec's configuration")
+
+
+def _integer(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise TypeError("expected a number from 0 on")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("expected text")
     return value
 
 

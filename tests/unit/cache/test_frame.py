@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
+import cbor2
 import numpy as np
 import pytest
 import xxhash
@@ -115,3 +117,30 @@ def test_a_well_signed_head_of_the_wrong_kind_is_corrupt() -> None:
     head = (prefix + xxhash.xxh3_128_digest(prefix + body) + body).ljust(HEAD_BYTES, b"\0")
     with pytest.raises(CorruptFrame, match="not a frame's"):
         decode_head(head)
+
+
+@pytest.mark.parametrize("field", ["b", "p", "t", "x", "c", "g"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        Decimal("1e2147483647"),  # as a whole number it has gigabytes
+        float("inf"),
+        -1,
+        1 << 64,
+        True,
+        None,
+        {"levels": Decimal("1e2147483647")},
+        {1: 2},
+    ],
+    ids=str,
+)
+def test_a_well_signed_head_with_values_that_no_writer_makes(field: str, value: object) -> None:
+    """Who may write to a shared tier could sign anything; it is refused before anything is made of it."""
+    head = encode_head(RAW)
+    length = int.from_bytes(head[12:16], "little")
+    fields = cbor2.loads(head[40 : 40 + length]) | {field: value}
+    body = cbor2.dumps(fields)
+    prefix = head[:12] + len(body).to_bytes(4, "little") + head[16:24]
+    signed = (prefix + xxhash.xxh3_128_digest(prefix + body) + body).ljust(HEAD_BYTES, b"\0")
+    with pytest.raises(CorruptFrame):
+        decode_head(signed)
