@@ -183,6 +183,29 @@ def harm(engine: Engine, tier: str, share: float, seed: int, hangs: int = 0) -> 
     return heal
 
 
+def hang(engine: Engine, tier: str) -> Callable[[], Counter[str]]:
+    """From now on every operation of a tier hangs; returns how to heal it, as `harm` does."""
+    from cache.tiers.faulty import FaultyTier, Mischief
+
+    done = Counter[str]()
+
+    def script(operation: str, key: bytes) -> Mischief:
+        done[operation] += 1
+        return Mischief.HANGS
+
+    link = engine.store._links[tier]
+    healthy = link.tier
+    link.tier = faulty = FaultyTier(healthy, script)
+
+    def heal() -> Counter[str]:
+        link.tier = healthy
+        faulty.script = lambda operation, key: None
+        faulty.resume()
+        return done
+
+    return heal
+
+
 def leftovers(engine: Engine, patience: float = 60.0) -> Sequence[str]:
     """What an idle engine's KV layer still holds after its transfers had `patience` seconds to end."""
     deadline = time.monotonic() + patience

@@ -94,6 +94,21 @@ def harm(tier: str, share: float, seed: int) -> None:
     _lab.heal = equality.harm(_engine(), tier, share, seed)
 
 
+def hang(tier: str) -> None:
+    """Every operation of a tier hangs from now on, until `heal`."""
+    _lab.heal = equality.hang(_engine(), tier)
+
+
+def await_available(tier: str, wanted: bool, patience: float = 60.0) -> bool:
+    """Wait until the store takes a tier for working, or for broken; whether that came."""
+    import time
+
+    deadline = time.monotonic() + patience
+    while _engine().store.health()[tier] is not wanted and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return bool(_engine().store.health()[tier] is wanted)
+
+
 def heal() -> dict[str, int]:
     """The tier works again; how often it went wrong, by kind."""
     heal, _lab.heal = _lab.heal, None
