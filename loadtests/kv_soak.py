@@ -15,7 +15,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +68,8 @@ def show(report: Report) -> None:
     print(
         f"{report.seconds:.0f} s, {report.rounds} rounds: {outcome.compared} answers compared, "
         f"{len(outcome.differing)} differ; {outcome.aborted} aborted, {outcome.preemptions} preemptions, "
-        f"prefix cache emptied {outcome.resets} times; the longest request took {outcome.longest_seconds:.1f} s"
+        f"prefix cache emptied {outcome.resets} times; the longest request took "
+        f"{outcome.longest_seconds:.1f} s"
     )
     print(f"prompt tokens: {dict(outcome.sources)}")
     print(f"commands: {report.commands}")
@@ -115,26 +115,28 @@ def main() -> None:
     work = equality.workload(options.prompts, options.seed, options.longest, options.answer_tokens)
     print(f"soak: {Path(options.model).name}, load average {os.getloadavg()[0]:.1f}", flush=True)
     expected = in_new_process(reference, options.model, work)
-    with tempfile.TemporaryDirectory(prefix="sluice-soak-") as directory:
-        with tiers(Path(directory), options) as settings:
-            report: Report = in_new_process(
-                soak,
-                options.model,
-                sluice(**settings),
-                work,
-                expected,
-                seconds=options.minutes * 60,
-                seed=options.seed,
-                at_once=options.at_once,
-                dtype="float32",
-                kv_bytes=options.engine_mib * MIB,
-                max_num_seqs=options.at_once,
-                max_num_batched_tokens=512,
-                max_model_len=2048,
-            )
+    with (
+        tempfile.TemporaryDirectory(prefix="sluice-soak-") as directory,
+        tiers(Path(directory), options) as settings,
+    ):
+        report: Report = in_new_process(
+            soak,
+            options.model,
+            sluice(**settings),
+            work,
+            expected,
+            seconds=options.minutes * 60,
+            seed=options.seed,
+            at_once=options.at_once,
+            dtype="float32",
+            kv_bytes=options.engine_mib * MIB,
+            max_num_seqs=options.at_once,
+            max_num_batched_tokens=512,
+            max_model_len=2048,
+        )
     show(report)
     if options.json:
-        options.json.write_text(json.dumps(asdict(report), indent=1))
+        options.json.write_text(json.dumps(report.plain(), indent=1))
     sys.exit(1 if report.problems() else 0)
 
 

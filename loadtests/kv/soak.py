@@ -14,7 +14,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,10 @@ SALTS = (None, "sluice1:4:acme:exact", "sluice1:5:other:exact")
 TENANTS = ("", "acme", "other")
 TROUBLE_SHARE = 0.08
 """Of all operations of every tier."""
-TROUBLED_ROUNDS = 3
+TROUBLED_ROUNDS = 2
 """In a row, then one of calm."""
+COMMAND_SECONDS = 0.3
+"""Between two of the operator's commands."""
 HANG_ENDS = 0.2
 """Chance, after each of an operator's commands, that what hangs goes on."""
 PIN_SECONDS = 2.0
@@ -87,6 +90,12 @@ class Report:
     failed_blocks: int = 0
     left: list[str] = field(default_factory=list)
 
+    def plain(self) -> dict[str, Any]:
+        """As JSON values."""
+        outcome = vars(self.outcome) | {"sources": dict(self.outcome.sources)}
+        samples = [asdict(sample) for sample in self.samples]
+        return vars(self) | {"outcome": outcome, "samples": samples, "problems": self.problems()}
+
     def problems(self) -> list[str]:
         """What is not as it must be."""
         found = [f"{len(self.outcome.differing)} answers differ"] if self.outcome.differing else []
@@ -126,7 +135,7 @@ def soak(
     seconds: float,
     seed: int,
     at_once: int,
-    tell: Callable[[str], None] = print,
+    tell: Callable[[str], None] = partial(print, flush=True),
     **options: Any,
 ) -> Report:
     """Rounds until `seconds` are over, then calm, and a look at what is left."""
@@ -199,7 +208,7 @@ class _Operations:
     def _work(self, calm: bool, trouble: Trouble) -> None:
         if calm and self._source.random() < 0.5:
             self._do(Clear(Selection(everything=True, tenant=self._source.choice(TENANTS[1:]))))
-        while not self._ended.wait(0.2):
+        while not self._ended.wait(COMMAND_SECONDS):
             self._do(self._command())
             if self._source.random() < HANG_ENDS:
                 trouble.release()
