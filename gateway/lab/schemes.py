@@ -168,9 +168,9 @@ SCHEMES: dict[str, Scheme] = {
     ),
     "eloquent-no-copies": Scheme(eloquent(_paced(early_copies=0)), "without early copies after a loss"),
     "eloquent-20ms": Scheme(eloquent(_paced(calm_interval=0.02)), "a packet per 20 ms on calm paths too"),
-    "eloquent-60ms": Scheme(
-        eloquent(_paced(calm_interval=0.08)),
-        "a packet per 80 ms on calm paths, as a busy gateway sends",
+    "eloquent-50ms": Scheme(
+        eloquent(_paced(calm_interval=0.05)),
+        "a packet per 50 ms on calm paths, as a busy gateway sends",
     ),
     "eloquent-burst2": Scheme(
         eloquent(_paced(lossy_burst=2)), "over the cap and after a loss: two packets per interval"

@@ -52,6 +52,8 @@ class EloquentSender:
         """The stream's last record was pushed."""
         self._unread = True
         """The reader may have something."""
+        self._held_back = False
+        """Something was left in the log because so much is not acknowledged."""
         self._bytes = 0
         """Sent since an acknowledgement was counted."""
         reader.listen(self._news)
@@ -88,13 +90,17 @@ class EloquentSender:
             return
         packetizer = self._packetizer
         before, forged = packetizer.acked, packetizer.counts.forged
-        packetizer.acknowledge(packet, self._turns.time())
+        now = self._turns.time()
+        packetizer.acknowledge(packet, now)
         self._counts.packets["forged" if packetizer.counts.forged > forged else "ack"] += 1
         if packetizer.acked > before:
             sent, self._bytes = self._bytes, 0
             self._reader.delivered(before, packetizer.acked, sent)
-        if packetizer.done or (self._unread and packetizer.unacked_bytes < _AHEAD_BYTES):
+        if packetizer.done or (self._held_back and packetizer.unacked_bytes < _AHEAD_BYTES):
             self.turn()
+        elif (due := packetizer.next_time(now)) is not None and due < self._due:
+            # It told of a loss: what was lost goes out before anything else would have.
+            self._plan(due)
 
     def close(self) -> None:
         """Stop without a word."""
@@ -144,6 +150,7 @@ class EloquentSender:
                 if record.final:
                     self._final = True
                     break
+        self._held_back = packetizer.unacked_bytes >= _AHEAD_BYTES
         self._unread = not self._reader.at_end and not self._final
         return True
 

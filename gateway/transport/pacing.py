@@ -13,7 +13,7 @@ class Pacing:
     """Least time between two packets while some get lost."""
     calm_interval: float = 0.040
     """Least time between two packets while none do: what is written in the meantime shares one."""
-    busy_interval: float = 0.060
+    busy_interval: float = 0.050
     """Takes its place on a sender whose process is busy: more share one, each costs as much as any other."""
     rtt_share: float = 1 / 8
     """The calm interval is at least this share of the round-trip time."""
