@@ -33,6 +33,8 @@ _NAMESPACE_DIGITS = 2 * NAMESPACE_BYTES
 _SHARD_DIGITS = 2
 _LEFTOVER_SECONDS = 3600.0
 _OPEN_SECONDS = 30.0
+_WOULD_WAIT = frozenset({errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL})
+"""What a read that must not wait for the disk says: it would have to, or it cannot be told that."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _GONE = frozenset({errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EROFS, errno.ENODEV, errno.ENXIO})
 
@@ -84,12 +86,20 @@ class FileTier:
     def get(self, keys: Sequence[ChunkKey], landing: Landing, deadline: float) -> list[Fault | None]:
         answers: list[Fault | None] = []
         head = bytearray(HEAD_BYTES)
+        flags = os.RWF_NOWAIT
         for number, key in enumerate(keys):
             if time.monotonic() >= deadline:
                 answers.append(Fault.TIMEOUT)
                 continue
             try:
-                answers.append(self._read(number, key, landing, head))
+                try:
+                    answers.append(self._read(number, key, landing, head, flags))
+                except OSError as error:
+                    if error.errno not in _WOULD_WAIT:
+                        raise
+                    self._read_ahead(keys[number:])
+                    flags = 0
+                    answers.append(self._read(number, key, landing, head, flags))
             except OSError as error:
                 answers.append(_fault(error))
         return answers
@@ -194,16 +204,20 @@ class FileTier:
                     if name.endswith(_SUFFIX):
                         yield f"{shard.path}/{name}", namespace.name + shard.name + name.removesuffix(_SUFFIX)
 
-    def _read(self, number: int, key: ChunkKey, landing: Landing, start: bytearray) -> Fault | None:
-        """Read one frame; `start` is room for the beginning of its head."""
+    def _read(
+        self, number: int, key: ChunkKey, landing: Landing, start: bytearray, flags: int
+    ) -> Fault | None:
+        """Read one frame; `start` is room for the beginning of its head, `flags` are `preadv2`'s."""
         fd = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
         try:
             room = landing.room(number)
-            # Head and payload in one call: most payloads are raw, and then they are where they belong. What
-            # ends before the last byte that it has room for ends there.
-            size = got = os.preadv(fd, [start, room.data, bytearray(1)], 0)
-            if got > HEAD_BYTES + room.nbytes:
-                size, got = os.fstat(fd).st_size, got - 1
+            whole = HEAD_BYTES + room.nbytes
+            # Head and payload in one call: most payloads are raw, and then they are where they belong.
+            size = got = os.preadv(fd, [start, room.data, bytearray(1)], 0, flags)
+            if got != whole:  # encoded, or longer, or only in part where it can be read without waiting
+                size, got = os.fstat(fd).st_size, min(got, whole)
+            if got < HEAD_BYTES:
+                got = os.preadv(fd, [start], 0)
             head = memoryview(start)[:got]
             try:
                 length = head_bytes(head)
@@ -219,6 +233,16 @@ class FileTier:
             return None
         finally:
             os.close(fd)
+
+    def _read_ahead(self, keys: Sequence[ChunkKey]) -> None:
+        """Have the disk fetch many files at once: one after the other takes twice as long and more."""
+        for key in keys:
+            with suppress(OSError):  # whoever reads it finds out
+                fd = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_WILLNEED)
+                finally:
+                    os.close(fd)
 
     def _admit(self, frames: Sequence[Frame], deadline: float) -> list[Fault | None]:
         """Count the bytes of the frames that fit; None for those."""

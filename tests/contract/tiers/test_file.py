@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from cache.tiers.file import FileTier
 from cache.tiers.tier import Fault
@@ -110,4 +115,34 @@ def test_files_and_directories_are_for_their_owner_alone(tmp_path: Path) -> None
     tier = FileTier(str(tmp_path / "kv"), 40 * FRAME)
     tier.put([frame(key, 1) for key in keys(2)], deadline())
     assert {path.stat().st_mode & 0o077 for path in (tmp_path / "kv").rglob("*")} == {0}
+    tier.close()
+
+
+@pytest.mark.parametrize("given", [0, 100, 512, 700])
+def test_what_is_not_in_the_page_cache_is_read_ahead_and_then_in_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: int
+) -> None:
+    tier, reader = FileTier(str(tmp_path / "kv"), 40 * FRAME), Reader()
+    wanted = keys(5)
+    tier.put([frame(key, number) for number, key in enumerate(wanted)], deadline())
+    advised: list[int] = []
+    preadv = os.preadv
+
+    def cold(fd: int, buffers: Sequence[Any], offset: int, flags: int = 0) -> int:
+        """A disk that has at most `given` bytes of a file at hand."""
+        if flags and not given:
+            raise BlockingIOError(errno.EAGAIN, "it would have to wait")
+        if not flags:
+            return preadv(fd, buffers, offset)
+        part = memoryview(os.pread(fd, given, offset))
+        for buffer in buffers:
+            taken, part = part[: memoryview(buffer).nbytes], part[memoryview(buffer).nbytes :]
+            memoryview(buffer)[: len(taken)] = taken
+        return given
+
+    monkeypatch.setattr(os, "preadv", cold)
+    monkeypatch.setattr(os, "posix_fadvise", lambda fd, *_: advised.append(fd))
+    assert reader.read(tier, wanted) == [payload(number).tobytes() for number in range(5)]
+    assert len(advised) == (0 if given else 5)
+    reader.arena.close()
     tier.close()
