@@ -1,4 +1,4 @@
-"""The KV layer beside vLLM's own means: `python -m loadtests.kv_layer ttft`, `... saving`, `... equality`.
+"""The KV layer beside vLLM's own means: `python -m loadtests.kv_layer ttft` (saving, isolation, equality).
 
 Real vLLM on a CPU, each phase in a fresh process, one request at a time unless said otherwise. Times are to
 the first token, from handing the request to the engine; HTTP and tokenizing come on top for all alike.
@@ -115,6 +115,22 @@ def compare_saving(model: str, options: argparse.Namespace, scratch: Path) -> di
     return found
 
 
+def compare_isolation(model: str, options: argparse.Namespace, scratch: Path) -> dict[str, Times]:
+    """Can a tenant tell by the time to the first token what another one has asked?"""
+    prompts = Prompts(tuple(options.lengths), options.prompts)
+    kv = sluice(memory={"bytes": options.memory_mib * MIB})
+    found: dict[str, Times] = in_new_process(
+        ttft.isolation, model, kv, prompts, kv_bytes=options.engine_mib * MIB
+    )
+    for length in prompts.lengths:
+        print(f"  {length} tokens, quartiles of {options.prompts}:", end="")
+        for name, times in found.items():
+            low, middle, high = (1000 * t for t in statistics.quantiles(times[length], n=4))
+            print(f"  {name} {low:.1f} {middle:.1f} {high:.1f} ms", end="")
+        print(flush=True)
+    return found
+
+
 def check_equality(model: str, options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """Answers under stress against the engine's own prefix cache, float32."""
     work = equality.workload(options.prompts, options.seed, options.longest, options.answer_tokens)
@@ -204,6 +220,7 @@ def _free_port() -> int:
 COMMANDS: dict[str, Callable[[str, argparse.Namespace, Path], dict[str, Any]]] = {
     "ttft": compare_ttft,
     "saving": compare_saving,
+    "isolation": compare_isolation,
     "equality": check_equality,
 }
 

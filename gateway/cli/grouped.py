@@ -20,7 +20,7 @@ from typing import Any, get_type_hints
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """The command as the command line sees it: fields instead of dataclasses."""
     hints = get_type_hints(command, include_extras=True)
-    groups = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
     options: dict[str, inspect.Parameter] = {}
     for parameter in inspect.signature(command).parameters.values():
         for one in _fields(groups[parameter.name]) if parameter.name in groups else [parameter]:

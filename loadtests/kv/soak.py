@@ -13,9 +13,8 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +134,6 @@ def soak(
     seconds: float,
     seed: int,
     at_once: int,
-    tell: Callable[[str], None] = partial(print, flush=True),
     **options: Any,
 ) -> Report:
     """Rounds until `seconds` are over, then calm, and a look at what is left."""
@@ -173,7 +171,7 @@ def soak(
             report.flipped_slots += _flip_bits(running, source)
             if calm:
                 report.samples.append(Sample.take(began, running))
-                tell(_line(report))
+                print(_line(report), flush=True)
         report.seconds = time.monotonic() - began
         report.commands = dict(operator.done)
         trouble.end()

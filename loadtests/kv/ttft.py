@@ -108,6 +108,27 @@ def saving(model: str, kv: Mapping[str, Any], prompts: Prompts, **options: Any) 
     return found
 
 
+def isolation(model: str, kv: Mapping[str, Any], prompts: Prompts, **options: Any) -> dict[str, Times]:
+    """`cold`: a prompt that nobody has asked. `stranger`: one that another tenant has. `own`: one's own
+    again. All in turns, the first two in changing order, so that a busy moment strikes all."""
+    found: dict[str, Times] = {name: {n: [] for n in prompts.lengths} for name in ("cold", "stranger", "own")}
+    one, other = "sluice1:3:one:exact", "sluice1:5:other:exact"
+    with engine(model, kv=kv, **options) as running:
+        _warm_up(running)
+        for length in prompts.lengths:
+            for number, asked in enumerate(prompts.of(length)):
+                running.ask(asked, cache_salt=one)
+                unknown = random_tokens(length, length * 1000 + 500 + number)
+                both = [("cold", unknown), ("stranger", asked)]
+                for name, tokens in both if number % 2 else reversed(both):
+                    answer, seconds = running.ask(tokens, cache_salt=other)
+                    if answer.cached_tokens:
+                        raise AssertionError(f"{name}: {answer.cached_tokens} tokens of another tenant's KV")
+                    found[name][length].append(seconds)
+                found["own"][length].append(running.ask(asked, cache_salt=one)[1])
+    return found
+
+
 def _warm_up(running: Engine) -> None:
     for number in range(3):
         running.ask(random_tokens(700, 90_000 + number))
