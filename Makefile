@@ -78,7 +78,7 @@ endif
 
 .PHONY: doctor
 doctor: $(STAMPS)/base ## Look for what is wrong with this machine or this installation
-	@$(BIN)/sluice doctor
+	@$(BIN)/sluice doctor --host $(HOST) --port $(PORT)
 
 .PHONY: page
 page: ## Build the chat page if its sources changed
