@@ -216,16 +216,15 @@ class _Operations:
         prompt = source.choice(self._prompts)
         select = Selection(tokens=prompt, tenant=source.choice(TENANTS), quality=EXACT)
         tier, other = source.sample(["memory", *self._tiers], 2)
-        return source.choice(
-            [
-                Lookup(select),
-                Pin(select, "soak", PIN_SECONDS),
-                Prefetch(select, seconds=1.0),
-                Move(select, tier, other, keep=source.random() < 0.5, seconds=1.0),
-                Compress(select, source.choice(self._tiers), "lossless", seconds=1.0),
-                Clear(select),
-            ]
-        )
+        commands: list[Command] = [
+            Lookup(select),
+            Pin(select, "soak", PIN_SECONDS),
+            Prefetch(select, seconds=1.0),
+            Move(select, tier, other, keep=source.random() < 0.5, seconds=1.0),
+            Compress(select, source.choice(self._tiers), "lossless", seconds=1.0),
+            Clear(select),
+        ]
+        return source.choice(commands)
 
     def _do(self, command: Command) -> None:
         self._operator.carry_out(command)
