@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-NAMES = ("request_body", "event_stream", "chunked_body", "eloquent_packets", "frame_head")
+NAMES = ("request_body", "event_stream", "chunked_body", "eloquent_packets", "frame_head", "codec_payload")
 LONGEST_INPUT = 4096
 
 
