@@ -174,5 +174,8 @@ class Conversation:
         if answer.status_code == 401:
             raise ChatError("the gateway asks for an API key: set OPENAI_API_KEY")
         if not models:
-            raise ChatError("the gateway serves no model yet; `sluice doctor` looks for the cause")
+            raise ChatError(
+                "the gateway serves no model yet: its worker may still be loading, as it tells where it was "
+                "started; `sluice doctor` looks for other causes"
+            )
         return str(models[0]["id"])
