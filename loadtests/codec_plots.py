@@ -17,6 +17,7 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
 LEVELS = {"high", "balanced", "small", "fine", "middle", "coarse"}
+LABELS = {"kl": "KL to full KV (nats)", "kl_median": "KL to full KV (nats), median context"}
 FLOOR = 1e-6
 """A divergence of nothing has no place on a logarithmic axis."""
 
@@ -39,6 +40,7 @@ def main() -> None:
     )
     parser.add_argument("figures", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--damage", choices=tuple(LABELS), default="kl", help="what is drawn upwards")
     options = parser.parse_args()
     rows = [row for row in json.loads(options.figures.read_text())["codecs"] if row["codec"] != "raw"]
     matplotlib.rcParams["svg.hashsalt"] = "sluice"
@@ -46,10 +48,13 @@ def main() -> None:
     for name, points in families(rows).items():
         points.sort(key=lambda row: row["framed_bits_per_element"])
         sizes = [row["framed_bits_per_element"] for row in points]
-        damage = [max(row["kl"], FLOOR) for row in points]
+        damage = [max(row[options.damage], FLOOR) for row in points]
         axes.plot(sizes, damage, marker="o", linewidth=1.2, markersize=4, label=name)
     axes.set(
-        xscale="log", yscale="log", xlabel="bits per element, frames included", ylabel="KL to full KV (nats)"
+        xscale="log",
+        yscale="log",
+        xlabel="bits per element, frames included",
+        ylabel=LABELS[options.damage],
     )
     axes.set_xticks([0.5, 1, 2, 4, 8, 16], labels=["0.5", "1", "2", "4", "8", "16"])
     axes.grid(visible=True, alpha=0.3)

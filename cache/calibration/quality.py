@@ -28,6 +28,9 @@ class Measured:
     worse: int
     better: int
     """Replies that were right only with full KV, and only with the codec's."""
+    kl_median: float | None = None
+    """Of the contexts' own means: one context that goes wrong can outweigh all others in `kl`. None in older
+    figures."""
 
     @property
     def times_smaller(self) -> float:
@@ -37,7 +40,7 @@ class Measured:
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Measured:
         """Inverse of `record`."""
-        return cls(**{one.name: record[one.name] for one in fields(cls)})
+        return cls(**{one.name: record[one.name] for one in fields(cls) if one.name in record})
 
     def record(self) -> dict[str, Any]:
         """JSON-able values."""
@@ -48,9 +51,9 @@ class Measured:
 def table(rows: Sequence[Measured]) -> str:
     """Markdown, one row per codec."""
     lines = [
-        "| codec | bits/element | with frame | x smaller than 8 bits | KL (nats) | dNLL | top-1 "
-        "| task accuracy (full KV), lost and won |",
-        "|---|---|---|---|---|---|---|---|",
+        "| codec | bits/element | with frame | x smaller than 8 bits | KL (nats) | KL, median context "
+        "| dNLL | top-1 | task accuracy (full KV), lost and won |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         accuracy = (
@@ -58,9 +61,10 @@ def table(rows: Sequence[Measured]) -> str:
             if row.accuracy is None
             else f"{row.accuracy:.1%} ({row.accuracy_full:.1%}), -{row.worse} +{row.better}"
         )
+        median = "-" if row.kl_median is None else f"{row.kl_median:.5f}"
         lines.append(
             f"| {row.codec} | {row.bits_per_element:.3f} | {row.framed_bits_per_element:.3f} "
-            f"| {row.times_smaller:.2f} | {row.kl:.5f} | {row.nll_difference:+.4f} | {row.top1:.2%} "
-            f"| {accuracy} |"
+            f"| {row.times_smaller:.2f} | {row.kl:.5f} | {median} | {row.nll_difference:+.4f} "
+            f"| {row.top1:.2%} | {accuracy} |"
         )
     return "\n".join(lines)

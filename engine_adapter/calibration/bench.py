@@ -9,6 +9,7 @@ positions.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -62,6 +63,7 @@ class Tally:
             framed_bits_per_element=8 * self.frame_bytes / self.elements,
             kl=self.divergence / self.tokens,
             kl_worst_context=max(self.divergences),
+            kl_median=statistics.median(self.divergences),
             nll_difference=(self.nll - self.nll_full) / self.tokens,
             top1=self.same / self.tokens,
             accuracy_full=self.right_full / self.asked if self.asked else None,

@@ -34,16 +34,21 @@ def test_places_are_filled_and_others_left(tmp_path: Path) -> None:
         "accuracy": 0.25,
         "worse": 1,
         "better": 0,
+        "kl_median": 0.001,
     }
     record = {"date": "2026-01-02", "command": "sluice codec bench", "codecs": [row]}
     (tmp_path / "results.json").write_text(json.dumps(record))
-    page = "a\n<!-- figures: results -->\nold\n<!-- end -->\nb\n<!-- figures: other -->\nkept\n<!-- end -->\n"
+    places = [f"<!-- figures: {name} -->\nold\n<!-- end -->" for name in ("aims", "results")]
+    missing = "<!-- figures: speed -->\nkept\n<!-- end -->\n"
+    page = "\n".join(["a", *places, "b", missing])
     made = codec_page.filled(page, tmp_path)
+    assert "* `weir` (aim: 10.0): no level is within a point." in made
     assert "2026-01-02, 3 contexts: `sluice codec bench`" in made
     assert (
-        "| weir small | 0.500 | 0.800 | 10.00 | 0.01000 | +0.0200 | 99.00% | 25.0% (50.0%), -1 +0 |" in made
+        "| weir small | 0.500 | 0.800 | 10.00 | 0.01000 | 0.00100 | +0.0200 | 99.00% | 25.0% (50.0%), -1 +0 |"
+        in made
     )
     assert "old" not in made
     assert made.startswith("a\n")
-    assert made.endswith("b\n<!-- figures: other -->\nkept\n<!-- end -->\n")
+    assert made.endswith(f"b\n{missing}")
     assert codec_page.filled(made, tmp_path) == made
