@@ -40,9 +40,10 @@ class SenderSettings:
     pacing: Pacing = field(default_factory=Pacing)
     packet_bytes: int = MAX_PACKET_BYTES
     overdue_seconds: float = 2.0
-    """Bytes whose acknowledgement is overdue may exceed a packet's for so long."""
-    silent_seconds: float = 5.0
-    """Nothing at all was acknowledged for so long."""
+    """Overdue bytes may exceed a packet's for so long while anything is acknowledged."""
+    silent_seconds: float = 15.0
+    """Nothing at all was acknowledged for so long. A client reads elsewhere much sooner, and is back at once
+    if this path works first."""
     backlog_bytes: int = 256 * 1024
     """Most that is kept unacknowledged."""
     select: Select = lost_first
@@ -407,7 +408,8 @@ class Packetizer:
         if now - self._heard > self._settings.silent_seconds:
             self._give_up("silent")
             return
-        if self._pending_bytes <= self._settings.packet_bytes or not self._overdue_bytes(now):
+        silent = now - self._heard > self._settings.overdue_seconds
+        if silent or self._pending_bytes <= self._settings.packet_bytes or not self._overdue_bytes(now):
             self._over_since = None
         elif self._over_since is None:
             self._over_since = now

@@ -247,6 +247,7 @@ def test_overdue_bytes_over_the_cap_for_two_seconds_end_it() -> None:
     while sender.fallback is None and now < 60.0:
         sender.push(text("x" * 50), now)
         sent(sender, now)
+        sender.acknowledge(ack(sender, 2), now)
         now += 0.05
     assert sender.fallback is not None
     assert (sender.fallback.reason, sender.fallback.starting_after) == ("overdue", 1)
@@ -266,6 +267,20 @@ def test_many_bytes_on_their_way_are_no_reason_to_end_it() -> None:
             arrived.append((now + 0.4, ack(sender, number + 1)))
     assert sender.unacked_bytes > 2 * MAX_PACKET_BYTES
     assert sender.fallback is None
+
+
+def test_an_outage_is_waited_for_whatever_was_written_meanwhile() -> None:
+    sender = opened()
+    sender.push(text(), 0.0)
+    sent(sender, 0.0)
+    sender.acknowledge(ack(sender, 2), 0.1)
+    for step in range(200):
+        sender.push(text("x" * 50), 0.1 + step * 0.05)
+        sent(sender, 0.1 + step * 0.05)
+    assert sender.fallback is None
+    assert sender.unacked_bytes > 5 * MAX_PACKET_BYTES
+    packets = sent(sender, 10.2)
+    assert packets
 
 
 def test_silence_ends_it() -> None:
