@@ -87,7 +87,7 @@ class FileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Bytes of any one tenant, over all processes; None: no limit but the directory's own."""
     tenants: Mapping[str, int] = {}
     """Bytes of named tenants, before `tenant_bytes`."""
-    link: LinkSettings = LinkSettings()
+    link: LinkSettings = LinkSettings(batch=32)
 
     def quota(self, tenant: str) -> int | None:
         """What a tenant may have in the directory; None: no limit of its own."""
