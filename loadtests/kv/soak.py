@@ -7,6 +7,8 @@ operator pins, moves, re-encodes and clears meanwhile; bits of idle memory flip;
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import logging
 import os
 import random
@@ -54,6 +56,10 @@ class Sample:
 
     @classmethod
     def take(cls, began: float, running: Engine) -> Sample:
+        """Memory is what is in use: the allocator gives back first what it keeps for reuse, of which every
+        thread's part grows for minutes."""
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
         status = dict(
             line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line
         )
