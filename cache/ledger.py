@@ -69,7 +69,7 @@ class Ledger:
         entry = self.entries.get(key)
         if entry is None:
             entry = self.entries[key] = Entry(key, self.tenant(key[:NAMESPACE_BYTES]))
-            entry.pinned = key in self.pins
+            entry.pinned = bool(self.pins) and key in self.pins
         return entry
 
     def tenant(self, namespace: bytes) -> str:
@@ -146,7 +146,8 @@ class Ledger:
             if entry.indexed:
                 self._settle(entry)
                 self._tell(Event(True, entry.key, MEMORY))
-            self._wake(entry)
+            if entry.waiters:
+                self._wake(entry)
             if not entry.indexed and not entry.holds:
                 self._free(entry, ref)
 

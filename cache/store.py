@@ -351,12 +351,16 @@ class Store:
             if not self._return(reservation, BorrowState.RELEASED):
                 return 0
             expires = None if self.settings.ttl_seconds is None else self._wall() + self.settings.ttl_seconds
-            wanted = None if written is None else dict(zip(reservation.keys, written, strict=True))
+            left_out = (
+                set()
+                if written is None
+                else {key for key, there in zip(reservation.keys, written, strict=True) if not there}
+            )
             sealed = self.arena.sealed
             landed: list[Entry] = []
             for entry in reversed(reservation.entries):
                 ref = entry.landing
-                if ref is None or (wanted is not None and not wanted[entry.key]):
+                if ref is None or entry.key in left_out:
                     ledger.fail(entry)
                 elif sealed(ref) is None:
                     ledger.counters.unsealed += 1
