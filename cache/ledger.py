@@ -151,6 +151,20 @@ class Ledger:
             if not entry.indexed and not entry.holds:
                 self._free(entry, ref)
 
+    def land_all(self, entries: Sequence[Entry]) -> None:
+        """The landing slots of entries of one tenant are complete; `land` for many at once."""
+        if not entries:
+            return
+        with self.lock:
+            insert, nbytes = self.room.policy(entries[0].tenant).insert, self.arena.slot_bytes
+            for entry in entries:
+                if entry.landing is None or not entry.indexed or entry.pinned or entry.waiters:
+                    self.land(entry)
+                    continue
+                entry.slot, entry.landing = entry.landing, None
+                insert(entry.key, nbytes)
+                self._tell(Event(True, entry.key, MEMORY))
+
     def fail(self, entry: Entry) -> None:
         """The landing slot will not be filled."""
         with self.lock:

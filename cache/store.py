@@ -368,8 +368,8 @@ class Store:
                 else:
                     entry.expires = expires
                     entry.origin = MEMORY
-                    ledger.land(entry)
                     landed.append(entry)
+            ledger.land_all(landed)
             reservation.entries.clear()
             ledger.memory.saves += len(landed)
             ledger.memory.written_bytes += len(landed) * self.chunk_bytes
