@@ -78,11 +78,13 @@ def main() -> None:
         run([*train, "--model", "base", *target])
         fewer = ["--contexts", number(24)]
         lanes(
-            [[*bench, "--contexts", number(120), "--json", str(figures / "results.json")]],
+            [
+                [*bench, "--contexts", number(120), "--json", str(figures / "results.json")],
+                [*bench, "--dropping", *fewer, "--json", str(figures / "dropping.json")],
+            ],
             [
                 [*bench, "--ablation", *fewer, "--calibration", number(32)]
                 + ["--json", str(figures / "ablation.json")],
-                [*bench, "--dropping", *fewer, "--json", str(figures / "dropping.json")],
                 *(
                     [*train, "--model", name, *other, "--json", str(figures / f"{name}.json")]
                     for name in ("clerk", "draft")
