@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import NamedTuple
 
 from cache.cost import PrefillCost, TransferCost
@@ -127,7 +128,10 @@ class Economy:
         costs = [self.load_seconds(segment.tier, segment.nbytes) for segment in segments]
         everything = self.prefill_seconds(tokens, 0)
         if everything is None:
-            return self._count(Decision(total, sum(costs), 0.0, "unmeasured"), total)
+            # Far tiers would keep it from ever being measured: every prompt that they have is not computed.
+            near = list(takewhile(lambda segment: segment.tier in PRIORS, segments))
+            chunks = sum(segment.chunks for segment in near)
+            return self._count(Decision(chunks, sum(costs[: len(near)]), 0.0, "unmeasured"), total)
         best = Decision(0, 0.0, 0.0, "too slow")
         chunks, loading = 0, 0.0
         for segment, cost in zip(segments, costs, strict=True):

@@ -65,8 +65,9 @@ def test_a_tier_that_was_never_measured_has_to_pay_at_a_cautious_guess() -> None
     assert measured.choose(1000, [Segment("another", 30, 30_000_000)], 32).chunks == 0
 
 
-def test_before_the_first_prefill_everything_is_loaded() -> None:
-    assert Economy().choose(1000, [Segment("file", 3, 300)], 32).reason == "unmeasured"
+def test_before_the_first_prefill_what_is_near_is_loaded_and_what_is_far_computed() -> None:
+    chosen = Economy().choose(1000, [Segment("file", 3, 300), Segment("s3", 4, 400)], 32)
+    assert (chosen.chunks, chosen.reason, chosen.explore) == (3, "unmeasured", 4)
     assert economy().choose(1000, [], 32) == Decision(0, 0.0, 0.0, "nothing")
 
 
