@@ -144,9 +144,20 @@ def kept(stack: Stack) -> str:
 
 def webrtc(stack: Stack) -> str:
     """The gateway's image has what calls need: an offer is answered, and tokens take the data channel."""
-    command = ("sluice", "chat", "--transport", "eloquent", "--max-tokens", "300", "Tell me a long story.")
-    text = stack.inside("gateway", *command)
-    assert text, "no answer"
+    code = (
+        "import asyncio\n"
+        "from gateway.chat.conversation import Conversation\n"
+        "async def main():\n"
+        " length = {'min_tokens': 200, 'max_tokens': 200}\n"
+        " async with Conversation('http://127.0.0.1:8080', None, options=length, eloquent=True) as talk:\n"
+        "  for _ in range(8):\n"
+        "   async for _ in talk.say('Tell me a long story.'): pass\n"
+        "   print(*talk.summary.paths)\n"
+        "   if 'eloquent' in talk.summary.paths: return\n"
+        "   await asyncio.sleep(1)\n"
+        "asyncio.run(main())"
+    )
+    assert stack.inside("gateway", "python", "-c", code), "no answer"
     metrics = fetch(f"{GATEWAY}/metrics")
     offers, events = (
         {label: float(value) for label, value in re.findall(rf'^{name}{{\w+="(\w+)"}} (\S+)$', metrics, re.M)}
