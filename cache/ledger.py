@@ -7,7 +7,7 @@ method here keeps that true, whatever order lookups, transfers, evictions, pins,
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -50,6 +50,8 @@ class Ledger:
         self.memory = TierCounters()
         self.pins = Pins()
         self.events: deque[Event] = deque()
+        self.copies: Counter[str] = Counter()
+        """Chunks by tier, kept as they come and go: engines ask for every request."""
         self.leaving = 0
         """Victims that wait to be written."""
         self.held = 0
@@ -314,6 +316,7 @@ class Ledger:
         return entry is not None and entry.holds > 0
 
     def _tell(self, event: Event) -> None:
+        self.copies[event.tier] += 1 if event.stored else -1
         if len(self.events) >= _EVENTS:
             self.events.popleft()
             self.counters.events_lost += 1

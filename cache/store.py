@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -461,11 +460,10 @@ class Store:
         ledger = self._ledger
         with ledger.lock:
             self._expire(self._clock())
-            places = Counter(name for entry in ledger.entries.values() for name in entry.places)
             leases = sum(isinstance(borrow, Lease) for borrow in self._borrows.values())
             memory = TierStats(
                 counters=ledger.memory.copy(),
-                chunks=sum(entry.slot is not None for entry in ledger.entries.values()),
+                chunks=ledger.copies[MEMORY],
                 used_bytes=self.arena.used,
                 capacity_bytes=self.arena.capacity,
                 queued=0,
@@ -475,7 +473,7 @@ class Store:
                 counters=replace(ledger.counters),
                 economy=replace(self.economy.counters),
                 tiers={MEMORY: memory}
-                | {name: link.stats(places[name]) for name, link in self._links.items()},
+                | {name: link.stats(ledger.copies[name]) for name, link in self._links.items()},
                 tenants=dict(ledger.room.tenants()),
                 leases=leases,
                 reservations=len(self._borrows) - leases,

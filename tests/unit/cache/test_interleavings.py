@@ -3,6 +3,7 @@ use."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from cache.counters import MEMORY
 from cache.keys import ChunkKey
 from cache.lease import BorrowState, Lease, Reservation
 from cache.tiers.faulty import FaultyTier, Mischief
@@ -153,6 +155,9 @@ class Interleavings(RuleBasedStateMachine):
         # The rest belongs to loads whose chunk was cleared meanwhile; the teardown sees that they come back.
         assert len(owned) <= given <= SLOTS
         assert ledger.held == len({id(entry) for entry in entries if entry.holds})
+        found = Counter(name for entry in ledger.entries.values() for name in entry.places)
+        found[MEMORY] = sum(entry.slot is not None for entry in ledger.entries.values())
+        assert +ledger.copies == +found
 
     def teardown(self) -> None:
         if not hasattr(self, "bench"):
