@@ -21,6 +21,7 @@ _OF_MEDIUM: Final = {
     "GPU": DEVICE,
     "CPU": HOST,
     "MEMORY": HOST,
+    "PACKED": HOST,
     "FILE": FILE,
     "STORAGE": FILE,
     "VALKEY": VALKEY,

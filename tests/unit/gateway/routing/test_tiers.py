@@ -94,6 +94,7 @@ class Machines:
     ("medium", "settings", "readers"),
     [
         ("memory", {}, "a"),
+        ("packed", {}, "a"),
         ("CPU", {}, "a"),
         ("file", {}, "ab"),
         ("file", {"file_tier": "fleet"}, "abc"),
