@@ -137,7 +137,7 @@ def with_priority(body: bytes | bytearray, priority: int) -> bytes:
 def with_salt(body: bytes | bytearray, salt: bytes, *, replaces: bool) -> bytes:
     """The same body with `cache_salt`, a JSON string; `replaces` says whether it had one. Raises as
     `with_model`."""
-    if body[:1] == b"{" and not replaces and body[1:2] != b"}":
+    if not replaces and body[:2] == b'{"':
         return b"".join((b'{"cache_salt":', salt, b",", memoryview(body)[1:]))
     fields = _fields_of(body)
     fields["cache_salt"] = msgspec.Raw(salt)

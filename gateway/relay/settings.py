@@ -18,6 +18,7 @@ class Timeouts:
     """Seconds. There is none on the total length of a stream. 0 switches one off."""
 
     connect: float = 5.0
+    """Longest wait for a new connection to a worker."""
     queue: float = 30.0
     """Longest wait for a free place at a worker."""
     first_byte: float = 600.0
@@ -34,13 +35,17 @@ class Timeouts:
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
     header_bytes: int = 64 * 1024
+    """Longest head of a request; a longer one is refused with 431."""
     body_bytes: int = 64 * 1024 * 1024
+    """Longest body of a request; a longer one is refused with 413."""
     header_seconds: float = 15.0
     """A request's head must be complete this long after its first byte (slow-loris)."""
     body_seconds: float = 120.0
     """A request's body must be complete this long after its head."""
     keep_alive_seconds: float = 75.0
+    """A client's connection is closed after so long without a request."""
     requests_per_connection: int = 1_000_000
+    """After so many, a client's connection is closed behind the answer."""
     stream_buffer_bytes: int = 256 * 1024
     """Bytes that may wait for one slow client before its worker is no longer read."""
     event_bytes: int = 4 * 1024 * 1024
@@ -61,6 +66,7 @@ class Retries:
     budget_floor: int = 10
     """So many are always allowed per window, so that a quiet gateway can retry at all."""
     window: float = 10.0
+    """Seconds within which requests count as recent."""
     statuses: tuple[int, ...] = (502, 503, 504)
     """Worker answers that another worker may do better."""
 
@@ -75,8 +81,11 @@ class Hedging:
     """Ask a second worker when the first byte is late; the first to answer wins. Off by default."""
 
     enabled: bool = False
+    """Costs the share of work that is asked for twice; the retry budget bounds it."""
     quantile: float = 0.95
+    """A first byte is late when it takes longer than this share of recent ones did."""
     min_seconds: float = 0.5
+    """None is late before this."""
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.quantile < 1.0:
@@ -90,6 +99,7 @@ class Admission:
     queue: int = 1024
     """Requests that wait for a place, per gateway process; over it they are refused with 429."""
     default_priority: int = 0
+    """Of requests that name none; larger is more urgent."""
 
     def __post_init__(self) -> None:
         _positive(self)
@@ -100,13 +110,17 @@ class Admission:
 @dataclass(frozen=True, slots=True)
 class HealthChecks:
     interval: float = 2.0
+    """Seconds between two looks at a worker; one that has answered a request since is not asked."""
     timeout: float = 2.0
+    """Seconds within which a worker must answer `/health`."""
     failures_to_unready: int = 2
+    """Probes in a row that must fail before a ready worker gets no more requests."""
     breaker_failures: int = 3
     """Consecutive failed requests that open a worker's breaker."""
     breaker_open_seconds: float = 5.0
     """First pause; doubles with every failed trial up to `breaker_open_max`."""
     breaker_open_max: float = 60.0
+    """Longest pause between two trials of a worker whose breaker is open."""
     resolve_interval: float = 10.0
     """Names of workers are looked up this often, to find addresses that joined or left."""
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import InvalidRequest
-from gateway.relay.request import FAMILIES, parse, with_model
+from gateway.relay.request import FAMILIES, parse, with_model, with_salt
 
 
 def test_what_the_gateway_reads() -> None:
@@ -179,3 +179,9 @@ def test_whatever_the_bytes_nothing_but_a_refusal_comes(body: bytes) -> None:
 def test_every_family_is_one_that_errors_know() -> None:
     assert set(FAMILIES.values()) == {"chat", "completions", "responses", "messages", "pooling", "tokens"}
     assert all(path.startswith(b"/") and not path.endswith(b"/") for path in FAMILIES)
+
+
+@pytest.mark.parametrize("body", [b"{ }", b"{}", b'{ "model": "m"}', b'\n{"model":"m"}', b'{"model":"m"}'])
+def test_a_salt_keeps_the_body_json(body: bytes) -> None:
+    salted = json.loads(with_salt(body, b'"s"', replaces=False))
+    assert salted == {**json.loads(body), "cache_salt": "s"}
