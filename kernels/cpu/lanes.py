@@ -14,7 +14,7 @@ bytes read as one uint16. Nothing here checks bounds.
 
 from __future__ import annotations
 
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
