@@ -109,6 +109,21 @@ def await_available(tier: str, wanted: bool, patience: float = 60.0) -> bool:
     return bool(_engine().store.health()[tier] is wanted)
 
 
+def loads(tier: str) -> int:
+    """Chunks that have come from a tier so far, for requests or to try it out."""
+    return int(_engine().store.stats().tiers[tier].counters.loads)
+
+
+def await_loads(tier: str, more_than: int, patience: float = 60.0) -> bool:
+    """Wait until more chunks than that have come from a tier; whether they did."""
+    import time
+
+    deadline = time.monotonic() + patience
+    while loads(tier) <= more_than and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return loads(tier) > more_than
+
+
 def heal() -> dict[str, int]:
     """The tier works again; how often it went wrong, by kind."""
     heal, _lab.heal = _lab.heal, None

@@ -103,7 +103,7 @@ test("an edited question and a regenerated answer stand beside the first version
 test("an answer goes on where it was when the page is reloaded in its middle", () =>
   withPage(gateway.url, {}, async (page) => {
     await open(page, gateway.url);
-    await lengthen(page, { max_tokens: 150 });
+    await lengthen(page, { max_tokens: 900 });
     const stream = nextStream(page);
     const answer = await ask(page, "Write a long story about a ferry.");
     await answer.locator(".markdown").waitFor();

@@ -50,16 +50,18 @@ def restarted(lab: Lab, model: str, tier: str, **place: Any) -> dict[int, tuple[
 
 
 def loads_again(lab: Lab, tier: str, answers: dict[int, tuple[int, ...]], seeds: Iterator[int]) -> bool:
-    """Whether one of the prompts that were not asked for yet comes from the tier; all answers are right.
+    """Whether the tier is used again for prompts that were not asked for yet; all answers are right.
 
-    The load that hung was slow, as far as anybody can tell, so the next ones need not seem to pay at once.
+    The load that hung was slow, as far as anybody can tell, so the next ones need not seem to pay: then
+    chunks are loaded to try the tier out.
     """
+    before = lab(do.loads, tier)
     for seed in seeds:
         answer = lab(do.ask, prompt(seed))
         assert answer.tokens == answers[seed]
         if answer.sources.get(tier, 0) == BLOCKS * BLOCK_TOKENS:
             return True
-    return False
+    return bool(lab(do.await_loads, tier, before))
 
 
 def test_files_that_hang(lab: Lab, model: str, tmp_path: Path) -> None:
