@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -27,6 +26,7 @@ from cache.ledger import Event, Ledger
 from cache.link import Link
 from cache.policies.policy import make_policy
 from cache.policies.quotas import QuotaPolicy
+from cache.refill import Refill
 from cache.relocate import Relocator
 from cache.save import Saver
 from cache.settings import StoreSettings
@@ -265,32 +265,12 @@ class Store:
         For a start: waits `seconds` at most, then it goes on in the background. Whether it has ended.
         """
         link = next((link for link in self._links.values() if link.policy and link.tier.shared), None)
-        ended = threading.Event()
-        if link is None or not self.settings.memory.refill:
+        share = self.settings.memory.refill
+        if link is None or not share:
             return True
-        queued = link.reads.submit(partial(self._refill, link, namespace, ended))
-        return queued and ended.wait(seconds)
-
-    def _refill(self, link: Link, namespace: bytes, ended: threading.Event) -> None:
-        """On the link's lane, after its index."""
-        with self._ledger.lock:
-            found = [
-                (place.used, key)
-                for key, entry in self._ledger.entries.items()
-                if (place := entry.places.get(link.name)) is not None and namespace_of(key) == namespace
-            ]
-        found.sort()
-        room = int(self.settings.memory.refill * self.arena.data_bytes) // self.chunk_bytes
-        # The oldest first: what came first is what the policy drops first.
-        self._refill_batch(link, [key for _, key in found[-room:]] if room else [], ended)
-
-    def _refill_batch(self, link: Link, keys: Sequence[ChunkKey], ended: threading.Event) -> None:
-        """One batch, and the rest behind whatever requests have queued meanwhile."""
-        size = link.settings.batch
-        goes_on = bool(keys) and self._fetcher.refill(link, keys[:size], link.settings.timeout_seconds)
-        rest = keys[size:]
-        if not (goes_on and rest and link.reads.submit(partial(self._refill_batch, link, rest, ended))):
-            ended.set()
+        chunks = int(share * self.arena.data_bytes) // self.chunk_bytes
+        refill = Refill(link, namespace, self._ledger, self._fetcher, chunks)
+        return refill.start() and refill.ended.wait(seconds)
 
     def try_out(self, lease: Lease, decision: Decision) -> None:
         """Bring the chunks that a decision wants tried out into memory, with nobody waiting for them."""

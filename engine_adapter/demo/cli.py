@@ -84,6 +84,8 @@ def train(
     from engine_adapter.demo.team import Team
     from engine_adapter.demo.train import TrainSettings
 
+    if name not in FAMILY:
+        raise typer.BadParameter(f"{name!r} is no model of the family; known are {', '.join(FAMILY)}")
     settings = TrainSettings(
         seed=seed,
         tokens=tokens,

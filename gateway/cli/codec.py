@@ -131,7 +131,10 @@ def bench(
     else:
         codecs = session.codecs()
     if only:
+        labels = ", ".join(label for label, _ in codecs)
         codecs = [(label, codec) for label, codec in codecs if any(part in label for part in only)]
+        if not codecs:
+            raise typer.BadParameter(f"--only fits none of: {labels}")
     rows = session.measure(
         codecs,
         contexts,

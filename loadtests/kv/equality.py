@@ -14,8 +14,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from loadtests.kv.engine import Answer, Engine, random_tokens
+
+if TYPE_CHECKING:
+    from cache.tiers.faulty import Mischief
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,7 @@ def _same_request(told: str, given: str) -> bool:
 def harm(engine: Engine, tier: str, share: float, seed: int, hangs: int = 0) -> Callable[[], Counter[str]]:
     """From now on a tier does `share` of its work wrongly, in every way it can; returns how to heal it, which
     tells how often it did what. It hangs at most `hangs` times: each takes a thread until it is healed."""
-    from cache.tiers.faulty import FaultyTier, Mischief
+    from cache.tiers.faulty import Mischief
 
     source, done = random.Random(seed), Counter[str]()
 
@@ -170,28 +174,27 @@ def harm(engine: Engine, tier: str, share: float, seed: int, hangs: int = 0) -> 
         done[mischief] += 1
         return mischief
 
-    link = engine.store._links[tier]
-    healthy = link.tier
-    link.tier = faulty = FaultyTier(healthy, script)
-
-    def heal() -> Counter[str]:
-        link.tier = healthy
-        faulty.script = lambda operation, key: None
-        faulty.resume()
-        return done
-
-    return heal
+    return _wrapped(engine, tier, script, done)
 
 
 def hang(engine: Engine, tier: str) -> Callable[[], Counter[str]]:
     """From now on every operation of a tier hangs; returns how to heal it, as `harm` does."""
-    from cache.tiers.faulty import FaultyTier, Mischief
+    from cache.tiers.faulty import Mischief
 
     done = Counter[str]()
 
     def script(operation: str, key: bytes) -> Mischief:
         done[operation] += 1
         return Mischief.HANGS
+
+    return _wrapped(engine, tier, script, done)
+
+
+def _wrapped(
+    engine: Engine, tier: str, script: Callable[[str, bytes], Mischief | None], done: Counter[str]
+) -> Callable[[], Counter[str]]:
+    """Put a tier behind the fault wrapper; returns how to heal it."""
+    from cache.tiers.faulty import FaultyTier
 
     link = engine.store._links[tier]
     healthy = link.tier
