@@ -77,8 +77,13 @@ def _write(
     slots = torch.tensor(
         [block * layout.block_tokens + token for block in blocks for token in range(layout.block_tokens)]
     )
-    for piece in _pieces(tokens):
-        attention.impl.do_kv_cache_update(attention, keys[piece], values[piece], cache, slots[piece])
+    try:
+        for piece in _pieces(tokens):
+            attention.impl.do_kv_cache_update(attention, keys[piece], values[piece], cache, slots[piece])
+    except (
+        Exception
+    ) as error:  # whatever another version's kernel raises: the engine has to start all the same
+        raise UnknownPages(f"its kernel does not write as it is asked to ({error!r})") from error
     return _bits(keys, layout), _bits(values, layout)
 
 
