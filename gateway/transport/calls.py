@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import structlog
 
@@ -16,25 +15,18 @@ from gateway.errors import GatewayError, NotFound, RateLimited, TooLarge, Unavai
 from gateway.relay.relay import Relay
 from gateway.transport.call import Call, new_call_id
 from gateway.transport.library import Library
+from gateway.transport.lines import CallLine, Lines, Loaded, WebrtcUnavailable, webrtc_lines
 from gateway.transport.settings import RealtimeSettings
 from gateway.transport.signalling import OFFER_BYTES, cleaned_offer, offer_of
 from gateway.transport.streams import owner_of
 from gateway.transport.turns import Turns
 
-if TYPE_CHECKING:
-    from gateway.transport.webrtc import Peer
-
 log = structlog.get_logger(__name__)
 
 SWEEP_SECONDS = 1.0
 _LAST_WORDS_SECONDS = 2.0
-INSTALL = "pip install 'sluice[webrtc]'"
 _ID = re.compile(r"call(\d{1,4})_[A-Za-z0-9_-]{27}")
 _CREDENTIALS = ("authorization", "x-api-key")
-
-
-class WebrtcUnavailable(GatewayError):
-    status, type, code = 501, "invalid_request_error", "webrtc_unavailable"
 
 
 class OfferRates:
@@ -70,32 +62,30 @@ class OfferRates:
 
 
 class Calls:
-    """`new_peer` is None where calls cannot be answered; `reason` says why then."""
+    """Where `lines` cannot be made, every offer is refused."""
 
-    def __init__(
-        self,
-        settings: RealtimeSettings,
-        relay: Relay,
-        library: Library,
-        new_peer: Callable[[], Peer] | None,
-        *,
-        reason: str = "",
-        eloquent_problem: str | None = None,
-    ) -> None:
+    def __init__(self, settings: RealtimeSettings, relay: Relay, library: Library, lines: Lines) -> None:
         self.settings = settings
         self.library = library
-        self.available = new_peer is not None
-        self.reason = reason
-        self.eloquent_problem = eloquent_problem
-        """Why packets are not offered, None if they are."""
         self._relay = relay
-        self._new_peer = new_peer
+        self._lines = lines
         self._turns = Turns(asyncio.get_running_loop())
         self._calls: dict[str, Call] = {}
         self._opening: dict[str, int] = {}
         """Offers being answered, by caller."""
         self._rates = OfferRates(settings.offers_per_second, settings.offers_burst)
         self._ending: set[asyncio.Task[None]] = set()
+
+    async def unavailable(self) -> tuple[str | None, str | None]:
+        """Why there are no calls, and why no packets of Eloquent in them; None for what there is.
+
+        Loads what is needed to tell, which the first offer then finds ready.
+        """
+        try:
+            made = await self._lines.loaded()
+        except WebrtcUnavailable as error:
+            return error.message, error.message
+        return None, made.eloquent_problem
 
     async def open(
         self, key: Key | None, headers: Mapping[str, str], peer: str, body: bytes
@@ -113,33 +103,17 @@ class Calls:
     async def _open(
         self, key: Key | None, headers: Mapping[str, str], peer: str, body: bytes
     ) -> tuple[str, str]:
-        if self._new_peer is None:
-            raise WebrtcUnavailable(self.reason)
+        if self._lines.reason:
+            raise WebrtcUnavailable(self._lines.reason)
         if len(body) > OFFER_BYTES:
             raise TooLarge(f"An offer has at most {OFFER_BYTES} bytes.")
         caller = owner_of(key) or peer
         self._check_limits(caller)
         offer = cleaned_offer(offer_of(headers.get("content-type", ""), body))
-        credentials = {name: headers[name] for name in _CREDENTIALS if name in headers}
-        line = self._new_peer()
-        call = Call(
-            new_call_id(self.library.siblings.number),
-            line,
-            key,
-            credentials,
-            peer,
-            self._relay,
-            self.library,
-            self.settings,
-            self._turns,
-            eloquent=self.eloquent_problem is None,
-        )
         self._opening[caller] = self._opening.get(caller, 0) + 1
         try:
-            sdp = await line.answer(offer)
-        except BaseException:
-            await line.close()
-            raise
+            made = await self._lines.loaded()
+            call, sdp = await self._answer(offer, key, headers, peer, made)
         finally:
             self._opening[caller] -= 1
             if not self._opening[caller]:
@@ -149,6 +123,28 @@ class Calls:
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
         return call.id, sdp
+
+    async def _answer(
+        self, offer: str, key: Key | None, headers: Mapping[str, str], peer: str, made: Loaded
+    ) -> tuple[Call, str]:
+        line: CallLine = made.new_line()
+        call = Call(
+            new_call_id(self.library.siblings.number),
+            line,
+            key,
+            {name: headers[name] for name in _CREDENTIALS if name in headers},
+            peer,
+            self._relay,
+            self.library,
+            self.settings,
+            self._turns,
+            eloquent=made.eloquent_problem is None,
+        )
+        try:
+            return call, await line.answer(offer)
+        except BaseException:
+            await line.close()
+            raise
 
     def hang_up(self, call_id: str, owner: str) -> None:
         """End a call. Raises NotFound."""
@@ -242,15 +238,4 @@ def process_of_call(call_id: str) -> int | None:
 
 def open_calls(settings: RealtimeSettings, relay: Relay, library: Library) -> Calls:
     """Calls of this process, with WebRTC if it is wanted and installed."""
-    if not settings.enabled:
-        return Calls(settings, relay, library, None, reason="Calls are switched off (realtime.enabled).")
-    try:
-        from gateway.transport import webrtc
-    except ImportError as error:
-        reason = f"WebRTC is not installed ({error.name or error}): {INSTALL}"
-        return Calls(settings, relay, library, None, reason=reason)
-    if webrtc.NO_REPAIR is not None:
-        log.warning("Eloquent is off: the timers of this aiortc cannot be repaired", reason=webrtc.NO_REPAIR)
-    if webrtc.NO_THRIFT is not None:
-        log.warning("calls cost more than they need to with this aiortc", reason=webrtc.NO_THRIFT)
-    return Calls(settings, relay, library, lambda: webrtc.Peer(settings), eloquent_problem=webrtc.NO_REPAIR)
+    return Calls(settings, relay, library, webrtc_lines(settings))

@@ -1,6 +1,6 @@
 """One WebRTC peer by aiortc: an offer answered, and its two data channels as callbacks and a datagram path.
 
-This is the only module that imports aiortc, and it is only imported where calls are to be answered.
+This is the only module of the gateway that imports aiortc; `lines` imports it at the first need, in a thread.
 """
 
 from __future__ import annotations

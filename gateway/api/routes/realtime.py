@@ -10,7 +10,8 @@ from gateway.api.context import GatewayContext
 from gateway.api.passing_on import pass_on
 from gateway.errors import TooLarge
 from gateway.transport.call import CONTROL, TOKENS
-from gateway.transport.calls import Calls, WebrtcUnavailable, process_of_call
+from gateway.transport.calls import Calls, process_of_call
+from gateway.transport.lines import WebrtcUnavailable
 from gateway.transport.signalling import OFFER_BYTES
 from gateway.transport.streams import owner_of
 
@@ -25,7 +26,7 @@ def routes(context: GatewayContext) -> APIRouter:
         calls = context.calls
         if calls is None:
             return _json({"webrtc": False, "eloquent": False, "reason": "This gateway answers no calls."})
-        return _json(_capabilities(calls))
+        return _json(await _capabilities(calls))
 
     @router.post("/calls", status_code=201, summary="Open a call")
     async def open_call(request: Request) -> Response:
@@ -58,10 +59,11 @@ def routes(context: GatewayContext) -> APIRouter:
     return router
 
 
-def _capabilities(calls: Calls) -> dict[str, object]:
+async def _capabilities(calls: Calls) -> dict[str, object]:
+    no_calls, no_packets = await calls.unavailable()
     document: dict[str, object] = {
-        "webrtc": calls.available,
-        "eloquent": calls.available and calls.eloquent_problem is None,
+        "webrtc": no_calls is None,
+        "eloquent": no_packets is None,
         "ice_servers": [
             {"urls": [s.url], "username": s.username or None, "credential": s.credential or None}
             for s in calls.settings.ice_servers
@@ -69,8 +71,8 @@ def _capabilities(calls: Calls) -> dict[str, object]:
         "channels": {"control": CONTROL, "tokens": TOKENS},
         "expires_after": calls.settings.idle_seconds,
     }
-    if not calls.available or calls.eloquent_problem is not None:
-        document["reason"] = calls.reason or calls.eloquent_problem
+    if no_packets is not None:
+        document["reason"] = no_packets
     return document
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from gateway.access.keys import Key
 from gateway.errors import GatewayError, NotFound, RateLimited, Unavailable
-from gateway.transport.calls import Calls, OfferRates, WebrtcUnavailable, process_of_call
+from gateway.transport.calls import Calls, OfferRates, process_of_call
 from gateway.transport.counts import StreamCounts
+from gateway.transport.lines import Lines, Loaded, WebrtcUnavailable
 from gateway.transport.settings import RealtimeSettings
 
 OFFER = b"v=0\r\nm=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n"
@@ -67,7 +68,8 @@ def calls_of(clock: Clock, lines: list[Line], **fields: Any) -> Calls:
     )
     relay: Any = SimpleNamespace(now=clock.now)
     settings = RealtimeSettings(**{"offers_per_second": 1000.0, "offers_burst": 100_000} | fields)
-    return Calls(settings, relay, library, new_line)  # type: ignore[arg-type]
+    lines_ = Lines(lambda: Loaded(new_line, None))  # type: ignore[arg-type, return-value]
+    return Calls(settings, relay, library, lines_)
 
 
 @pytest.fixture
@@ -167,7 +169,7 @@ async def test_only_its_key_hangs_up(clock: Clock, lines: list[Line]) -> None:
 
 async def test_where_nothing_is_installed(clock: Clock, lines: list[Line]) -> None:
     ready = calls_of(clock, lines)
-    calls = Calls(ready.settings, ready._relay, ready.library, None, reason="install it")
+    calls = Calls(ready.settings, ready._relay, ready.library, Lines(None, "install it"))
     with pytest.raises(WebrtcUnavailable, match="install it"):
         await calls.open(None, HEADERS, "", OFFER)
 
