@@ -80,9 +80,7 @@ def _write(
     try:
         for piece in _pieces(tokens):
             attention.impl.do_kv_cache_update(attention, keys[piece], values[piece], cache, slots[piece])
-    except (
-        Exception
-    ) as error:  # whatever another version's kernel raises: the engine has to start all the same
+    except Exception as error:  # of whatever kind: an engine has to start all the same
         raise UnknownPages(f"its kernel does not write as it is asked to ({error!r})") from error
     return _bits(keys, layout), _bits(values, layout)
 
