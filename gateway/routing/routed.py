@@ -46,7 +46,7 @@ class Lane:
 
 
 class RoutedRequest(msgspec.Struct, eq=False):
-    """Implements `Assignment`. `finish` must be called once; a second call is ignored."""
+    """Implements `Assignment`. `finish` must be called once, `counted` afterwards; second calls are ignored."""
 
     _router: Router
     _lane: Lane
@@ -69,6 +69,9 @@ class RoutedRequest(msgspec.Struct, eq=False):
     """Number under which peers know it."""
     ttft: float | None = None
     outcome: Outcome | None = None
+    _ended: float = 0.0
+    _beside: int = 0
+    """Requests at the worker when it ended, itself included."""
     prompt_tokens: int = 0
     cached_tokens: int = 0
 
@@ -134,14 +137,12 @@ class RoutedRequest(msgspec.Struct, eq=False):
     ) -> None:
         """See `Assignment.finish`."""
         prompt = self._prompt
-        if prompt is None:
+        if prompt is None or self.outcome is not None:
             return
-        self._prompt = None
         self.outcome = outcome
         state = self._state
-        if output_tokens > FEW_TOKENS and self.ttft is not None and self._work.end_seen:
-            between = (now - self._now - self.ttft) / (output_tokens - 1)
-            self._lane.decode.observe(state.worker.in_flight, between)
+        self._ended = now
+        self._beside = state.worker.in_flight
         state.worker.in_flight -= 1
         if self.ttft is None:
             state.queue.cancel(self, now)
@@ -150,10 +151,22 @@ class RoutedRequest(msgspec.Struct, eq=False):
             if outcome != "ok":
                 state.cache.forget(prompt, self._depth)
         self._lane.account.ended += 1
-        if prompt_tokens > 0:
-            self._counted(prompt, prompt_tokens, cached_tokens, now)
+        if prompt_tokens or output_tokens:
+            self.counted(prompt_tokens, cached_tokens, output_tokens)
 
-    def _counted(self, prompt: Fingerprint, prompt_tokens: int, cached_tokens: int, now: float) -> None:
+    def counted(self, prompt_tokens: int, cached_tokens: int, output_tokens: int) -> None:
+        """See `Assignment.counted`."""
+        prompt = self._prompt
+        if prompt is None:
+            return
+        self._prompt = None
+        if output_tokens > FEW_TOKENS and self.ttft is not None and self._work.end_seen:
+            between = (self._ended - self._now - self.ttft) / (output_tokens - 1)
+            self._lane.decode.observe(self._beside, between)
+        if prompt_tokens > 0:
+            self._counted(prompt, prompt_tokens, cached_tokens)
+
+    def _counted(self, prompt: Fingerprint, prompt_tokens: int, cached_tokens: int) -> None:
         """The engine said how many tokens the prompt had, and perhaps how many of them were cached."""
         self.prompt_tokens = prompt_tokens
         self.cached_tokens = cached_tokens
@@ -173,7 +186,7 @@ class RoutedRequest(msgspec.Struct, eq=False):
         if state.links is not None and self.ttft is not None and self._work.end_seen:
             told = cached_tokens if state.tells_hits else None
             first = self._now + self.ttft
-            state.links.ended(EndedRequest(prompt, prompt_tokens, told, self._now, first, now))
+            state.links.ended(EndedRequest(prompt, prompt_tokens, told, self._now, first, self._ended))
 
     def explanation(self) -> Explanation:
         """For people: plain values only."""
