@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+ALIAS = "another-name"
 ASK = {"model": "fake", "messages": [{"role": "user", "content": "Hello."}], "max_tokens": 2}
 
 
@@ -42,11 +43,17 @@ def test_the_settings_file_is_watched(
     settings = tmp_path / "sluice.yaml"
 
     def write(urls: list[str]) -> None:
-        settings.write_text(f"engine: {{worker_urls: {json.dumps(urls)}}}\n")
+        written = {"engine": {"worker_urls": urls}, "relay": {"aliases": {ALIAS: "fake"}}}
+        settings.write_text(json.dumps(written))
+
+    def alias_answers() -> bool:
+        listed = {model["id"] for model in sluice.get("/v1/models").json()["data"]}
+        return ALIAS in listed and sluice.post("/v1/chat/completions", ASK | {"model": ALIAS}).is_success
 
     write([first])
     sluice = start_sluice("--config", str(settings), "--processes", processes)
     until_ready(sluice, [first])
+    assert alias_answers()
     write([first, second])
     until_ready(sluice, [first, second])
     settings.write_text("engine: {worker_urls: [nonsense]}\n")
@@ -54,6 +61,7 @@ def test_the_settings_file_is_watched(
     until_ready(sluice, [first, second])
     write([second])
     until_ready(sluice, [second])
+    assert alias_answers()
     sluice.stop()
 
 
