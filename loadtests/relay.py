@@ -9,6 +9,7 @@ four workers, metrics, request ids, access log. nginx balances over the same fou
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import shlex
@@ -130,7 +131,6 @@ def running(subject: Subject) -> Iterator[Process]:
     process = Process(subject.command, core=GATEWAY_CORE, log=subject.folder / f"{subject.name}.log")
     try:
         subject.start_seconds = process.wait_for(f"http://127.0.0.1:{subject.port}/health")
-        subject.start_rss_mb = process.rss_mb()
         yield process
         subject.end_rss_mb = process.rss_mb()
     finally:
@@ -226,9 +226,11 @@ def table(subjects: list[Subject], direct: dict[str, dict[str, Any]]) -> str:
             lines.append(f"| {one.name} | {figure} | {shown} | {' | '.join(cells)} | {ratio} |")
     lines += [
         f"\n{s.name}: answers /health {s.start_seconds:.2f} s after its start; "
-        f"RSS {s.start_rss_mb:.0f} MB then, {s.end_rss_mb:.0f} MB after the load."
+        f"RSS {s.start_rss_mb:.0f} MB two seconds later, {s.end_rss_mb:.0f} MB after the load."
         for s in subjects
     ]
+    webrtc = "is" if importlib.util.find_spec("aiortc") else "is not"
+    lines.append(f"\nWebRTC {webrtc} installed where sluice runs.")
     return "\n".join(lines)
 
 
@@ -287,6 +289,7 @@ def one_round(
                 subject.port, subject.key, subject.command = fresh.port, fresh.key, fresh.command
                 with running(subject) as process:
                     time.sleep(2.0)
+                    subject.start_rss_mb = process.rss_mb()
                     load(subject.port, subject.key, ("--connections", "8", "--seconds", "1.5"))
                     for name in group:
                         print(f"  {subject.name}: {LOADS[name].name}", file=sys.stderr)
