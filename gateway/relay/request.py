@@ -33,7 +33,7 @@ FAMILIES: dict[bytes, str] = {
 
 _NONE = msgspec.Raw(b"")
 _ROUTED_BYTES = 4 * 1024 * 1024
-"""More of a prompt than this (a million tokens) decides nothing about where it goes."""
+"""More than this (a million tokens) of a prompt or what precedes it decides nothing about where it goes."""
 
 
 class _Fields(msgspec.Struct):
@@ -45,6 +45,9 @@ class _Fields(msgspec.Struct):
     system: msgspec.Raw = _NONE
     instructions: msgspec.Raw = _NONE
     tools: msgspec.Raw = _NONE
+    documents: msgspec.Raw = _NONE
+    chat_template: msgspec.Raw = _NONE
+    chat_template_kwargs: msgspec.Raw = _NONE
     cache_salt: msgspec.Raw = _NONE
     priority: msgspec.Raw = _NONE
     max_tokens: msgspec.Raw = _NONE
@@ -63,7 +66,8 @@ class InferenceRequest(msgspec.Struct, gc=False):
     model: str | None
     stream: bool
     head: bytes
-    """What engines render or salt before the conversation: tools, system, salt; raw JSON."""
+    """What engines salt or render before the conversation: salt, template, tools, documents, system; raw
+    JSON."""
     prompt: bytes
     """Raw JSON of the conversation, prompt or input."""
     priority: int
@@ -96,9 +100,19 @@ def parse(body: bytes | bytearray) -> InferenceRequest:
         fields.cache_salt is not _NONE
         or fields.tools is not _NONE
         or fields.system is not fields.instructions
+        or fields.documents is not _NONE
+        or fields.chat_template_kwargs is not fields.chat_template
     ):
-        extras = (fields.cache_salt, fields.tools, fields.system, fields.instructions)
-        head = b"\0".join(bytes(raw) for raw in extras if raw is not _NONE)
+        extras = (
+            fields.cache_salt,
+            fields.chat_template,
+            fields.chat_template_kwargs,
+            fields.tools,
+            fields.documents,
+            fields.system,
+            fields.instructions,
+        )
+        head = b"\0".join(memoryview(raw)[:_ROUTED_BYTES] for raw in extras if raw is not _NONE)
     limit = fields.max_tokens
     if limit is _NONE:
         limit = fields.max_completion_tokens

@@ -40,6 +40,11 @@ def test_what_precedes_the_prompt_in_a_cache() -> None:
     request = parse(b'{"tools":[1],"cache_salt":"s","system":"be nice","messages":[]}')
     assert request.head == b'"s"\0[1]\0"be nice"'
     assert parse(b'{"instructions":"x","input":"y"}').head == b'"x"'
+    assert parse(b'{"documents":["d"],"messages":[]}').head == b'["d"]'
+    assert parse(b'{"chat_template_kwargs":{"enable_thinking":false},"chat_template":"t"}').head == (
+        b'"t"\0{"enable_thinking":false}'
+    )
+    assert parse(b'{"messages":[],"temperature":1}').head == b""
 
 
 @pytest.mark.parametrize(
@@ -123,6 +128,7 @@ def test_numbers_that_no_machine_holds_pass() -> None:
 def test_a_huge_prompt_is_cut_for_routing_only() -> None:
     body = b'{"model":"m","prompt":"' + b"x" * (8 << 20) + b'"}'
     assert len(parse(body).prompt) == 4 << 20
+    assert len(parse(body.replace(b"prompt", b"documents")).head) == 4 << 20
     assert len(with_model(body, "m")) == len(body)
 
 
