@@ -57,6 +57,8 @@ class StoreCounters:
     late_fetches: int = 0
     """Fetches that were waited for until their deadline, in vain or in part."""
     events_lost: int = 0
+    forgotten: int = 0
+    """Chunks that only far tiers had and that this process forgot, to keep its index small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +97,7 @@ class StoreStats:
     held_chunks: int
     """Chunks that cannot be evicted now because a lease or a transfer holds them."""
     pinned_chunks: int
+    known_chunks: int
+    """All that this process knows of, in whatever tier."""
+    far_chunks: int
+    """Those of them that only tiers with bounds of their own servers' have."""

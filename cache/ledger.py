@@ -16,6 +16,7 @@ from cache.counters import MEMORY, StoreCounters, TierCounters
 from cache.index import Entry, Place, Room
 from cache.keys import NAMESPACE_BYTES, ChunkKey
 from cache.pins import Pins
+from cache.policies.lru import LRU
 
 _EVENTS = 1 << 16
 _VICTIMS_THAT_STAY = 8
@@ -44,6 +45,10 @@ class Ledger:
     ) -> None:
         """`tenant_of` a namespace, None for one that was not opened."""
         self.lock = threading.RLock()
+        self.unbounded: frozenset[str] = frozenset()
+        """Tiers that their own servers bound: what is only there can be forgotten, and found by asking."""
+        self.far = LRU(0)
+        """Chunks that only such tiers have, by their last use here."""
         self.arena = arena
         self.entries: dict[ChunkKey, Entry] = {}
         self.counters = StoreCounters()
@@ -85,10 +90,26 @@ class Ledger:
             self._found_tenants[namespace] = tenant
 
     def tidy(self, entry: Entry) -> None:
-        """Forget an entry that nothing is known of any more."""
-        if entry.indexed and entry.slot is None and entry.landing is None and not entry.places:
+        """Forget an entry that nothing is known of any more; one that is only far away may be forgotten."""
+        if not entry.indexed or entry.slot is not None or entry.landing is not None:
+            return
+        if not entry.places:
             entry.indexed = False
+            self.far.remove(entry.key)
             del self.entries[entry.key]
+        elif not entry.pinned and self.unbounded.issuperset(entry.places):
+            self.far.insert(entry.key, 0)
+
+    def forget_far(self, most: int) -> None:
+        """Forget what is only far away beyond `most` chunks, what was not used for longest first.
+
+        Nobody is told: the chunks are where they were, and whoever asks there finds them.
+        """
+        while len(self.far) > most and (key := self.far.evict(_never)) is not None:
+            entry = self.entries.pop(ChunkKey(key))
+            entry.indexed = False
+            self.copies.subtract(entry.places.keys())
+            self.counters.forgotten += 1
 
     # Holds
 
@@ -122,6 +143,8 @@ class Ledger:
         """Give an entry without a slot one to be filled; None if there is no room."""
         with self.lock:
             entry.landing = self.take(entry.tenant)
+            if entry.landing is not None:
+                self.far.remove(entry.key)
             return entry.landing
 
     def begin_all(self, entries: Sequence[Entry], *, evict: bool = True) -> int:
@@ -133,6 +156,9 @@ class Ledger:
             refs = self.room.take_free(entries[0].tenant, len(entries))
             for entry, ref in zip(entries, refs, strict=False):
                 entry.landing = ref
+            if len(self.far):
+                for entry in entries[: len(refs)]:
+                    self.far.remove(entry.key)
             for number in range(len(refs), len(entries)):
                 if not evict or self.begin(entries[number]) is None:
                     return number
@@ -208,6 +234,7 @@ class Ledger:
             if not entry.indexed:
                 return
             self.room.forget(entry)
+            self.far.remove(entry.key)
             entry.indexed = False
             del self.entries[entry.key]
             if entry.slot is not None:
@@ -238,6 +265,10 @@ class Ledger:
             if tier not in entry.places:
                 self._tell(Event(True, entry.key, tier))
             entry.places[tier] = place
+            if entry.slot is None:
+                if tier not in self.unbounded:
+                    self.far.remove(entry.key)
+                self.tidy(entry)
 
     def displaced(self, entry: Entry, tier: str) -> None:
         """The copy in `tier` is gone."""
@@ -257,6 +288,7 @@ class Ledger:
             self.pins.pin(key, owner, until)
             entry.pinned = True
             self.room.forget(entry)
+            self.far.remove(key)
             return True
 
     def unpin(self, key: ChunkKey, owner: str) -> bool:
@@ -301,6 +333,7 @@ class Ledger:
             entry.pinned = False
             if entry.slot is not None:
                 self.room.admit(entry)
+            self.tidy(entry)
 
     def _free(self, entry: Entry, ref: SlotRef) -> None:
         entry.slot = None
@@ -324,4 +357,8 @@ class Ledger:
 
 
 def _let_go(entry: Entry) -> bool:
+    return False
+
+
+def _never(key: bytes) -> bool:
     return False

@@ -145,6 +145,9 @@ class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Longest time between reserving slots and committing them; no save takes that long."""
     miss_memory_seconds: float = 2.0
     """How long a shared tier is not asked again for a chunk that it did not have."""
+    far_chunks: int = 100_000
+    """Chunks remembered that only Valkey or S3 have; beyond, what was not used for longest is forgotten here
+    and has to be asked for again. One takes 700 bytes."""
     tenant_bytes: int | None = None
     """Arena bytes of any one tenant; None: no limit."""
     tenants: Mapping[str, int] = {}

@@ -119,6 +119,7 @@ class Store:
         )
         self._relocator = Relocator(self, ledger, self._saver, links)
         ledger.before_drop = self._saver.before_drop
+        ledger.unbounded = frozenset(name for name, link in links.items() if link.policy is None)
         for link in links.values():
             if link.policy is not None:
                 link.reads.submit(partial(self._saver.index, link))
@@ -179,6 +180,9 @@ class Store:
                     touch(key)
             lease.sources = [MEMORY] * ready
             lease.known = self._known(keys, ready, wall) if self._links else ready
+            if lease.known > ready and len(ledger.far):
+                for key in reversed(keys[ready : lease.known]):
+                    ledger.far.touch(key)
             ledger.counters.lookups += 1
             ledger.counters.asked += len(keys)
             ledger.memory.hits += ready
@@ -366,6 +370,7 @@ class Store:
                 entry = self._ledger.entries.get(key)
                 if entry is not None:
                     self._ledger.room.policy(entry.tenant).touch(key)
+                    self._ledger.far.touch(key)
 
     # Control: what operators ask for. `prefetch`, `move` and `recode` block, everything else does not.
 
@@ -393,7 +398,9 @@ class Store:
                     for digest in self._digests(namespace):
                         link.writes.submit(partial(self._saver.purge, link, digest))
                 else:
-                    self._saver.remove(link, [entry.key for entry in entries if name in entry.places])
+                    # What lies in a shared tier need not be known here.
+                    known = [entry.key for entry in entries if name in entry.places]
+                    self._saver.remove(link, list(keys) if link.tier.shared else known)
             for entry in entries:
                 ledger.clear(entry)
         return len(entries)
@@ -459,6 +466,8 @@ class Store:
                 reservations=len(self._borrows) - leases,
                 held_chunks=ledger.held,
                 pinned_chunks=len(ledger.pins),
+                known_chunks=len(ledger.entries),
+                far_chunks=len(ledger.far),
             )
 
     def close(self) -> None:
@@ -502,7 +511,7 @@ class Store:
         return True
 
     def _expire(self, now: float) -> None:
-        """End what is due. Called by whatever looks or needs room, so no timer is needed."""
+        """End what is due, forget what is too much. Called by whatever looks or needs room: there is no timer."""
         due = self._due
         while due and (due[0][0] <= now or due[0][1] not in self._borrows):
             _, number = heappop(due)
@@ -516,6 +525,7 @@ class Store:
             self.end(borrow, BorrowState.EXPIRED)
         if self._ledger.pins:
             self._ledger.expire_pins(self._wall())
+        self._ledger.forget_far(self.settings.far_chunks)
 
     def _info(self, entry: Entry) -> ChunkInfo:
         tiers = {name: place.nbytes for name, place in entry.places.items()}

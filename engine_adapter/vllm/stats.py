@@ -50,6 +50,11 @@ FAMILIES: dict[str, Family] = {
     "leases": Family("gauge", "Leases that are held now."),
     "held_chunks": Family("gauge", "Chunks that cannot be evicted now because somebody uses them."),
     "pinned_chunks": Family("gauge", "Chunks that somebody pinned."),
+    "known_chunks": Family("gauge", "Chunks in the index of this worker, in whatever tier."),
+    "far_chunks": Family("gauge", "Those of them that only Valkey or S3 have; `far_chunks` bounds them."),
+    "forgotten_chunks": Family(
+        "counter", "Chunks in Valkey or S3 that this worker forgot to keep its index small."
+    ),
     "tier_hits": Family("counter", "Chunks found in a tier.", ("tier",)),
     "tier_loads": Family("counter", "Chunks brought from a tier into memory.", ("tier",)),
     "tier_saves": Family("counter", "Chunks written to a tier.", ("tier",)),
@@ -154,6 +159,9 @@ def samples(totals: Totals, store: StoreStats | None) -> Iterator[Sample]:
     yield "leases", (), store.leases
     yield "held_chunks", (), store.held_chunks
     yield "pinned_chunks", (), store.pinned_chunks
+    yield "known_chunks", (), store.known_chunks
+    yield "far_chunks", (), store.far_chunks
+    yield "forgotten_chunks", (), store.counters.forgotten
     for tenant, used in store.tenants.items():
         yield "tenant_bytes", (tenant,), used
     for name, tier in store.tiers.items():
