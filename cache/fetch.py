@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from cache.arena import SlotRef
 from cache.counters import MEMORY
@@ -29,54 +31,55 @@ Worth = Callable[[int, str, int], int]
 them: how many to load."""
 
 
+class Order(NamedTuple):
+    """What the loads of one fetch have in common."""
+
+    began: float
+    deadline: float
+    promote: bool
+    """Whether faster tiers get a copy."""
+
+
 class Load:
     """One chunk on its way into `ref`."""
 
-    __slots__ = ("began", "deadline", "entry", "following", "promote", "ref", "tried")
+    __slots__ = ("entry", "following", "order", "ref", "tried")
 
-    def __init__(
-        self, entry: Entry, ref: SlotRef, *, began: float, following: int, deadline: float, promote: bool
-    ) -> None:
+    def __init__(self, entry: Entry, ref: SlotRef, order: Order, following: int = 0) -> None:
         self.entry = entry
         self.ref = ref
-        self.began = began
-        """When its fetch did."""
+        self.order = order
         self.following = following
         """Chunks that the fetch may bring after this one: as many as are wanted, found yet or not."""
-        self.deadline = deadline
-        self.promote = promote
-        """Whether faster tiers get a copy."""
-        self.tried: set[str] = set()
+        self.tried: tuple[str, ...] = ()
 
 
 class Fetch:
     """What is under way for one lease."""
 
     __slots__ = (
-        "began",
         "deadline",
         "kept",
         "landed",
         "lease",
         "limit",
         "open",
+        "order",
         "pending",
-        "promote",
         "sources",
         "watched",
         "worth",
     )
 
-    def __init__(self, lease: Lease, limit: int, began: float, deadline: float, promote: bool) -> None:
+    def __init__(self, lease: Lease, limit: int, order: Order) -> None:
         self.lease = lease
         self.limit = limit
-        self.began = began
-        self.deadline = deadline
-        self.promote = promote
+        self.order = order
+        self.deadline = order.deadline
         self.pending = 0
         """Loads and probes whose end is awaited."""
         self.open = True
-        self.kept: list[Entry] = []
+        self.kept: set[Entry] = set()
         """In the arena beyond the ready prefix, held so that they are still there when it gets to them."""
         self.watched: set[ChunkKey] = set()
         self.sources: dict[ChunkKey, str] = {}
@@ -105,6 +108,7 @@ class Fetcher:
         """`links` are fastest first. `arrived` is called with the lock held for each chunk and its tier."""
         self._ledger = ledger
         self._links = links
+        self._fastest = next(iter(links.values()), None)
         self._layout = layout
         self._blocks = blocks
         self._exact = exact
@@ -128,7 +132,7 @@ class Fetcher:
     ) -> Fetch | None:
         """Begin; None if there is nothing to wait for. `worth` is asked when chunks beyond the known prefix
         were found. The lock is held."""
-        fetch = Fetch(lease, limit, self._clock(), deadline, promote)
+        fetch = Fetch(lease, limit, Order(self._clock(), deadline, promote))
         fetch.worth = worth
         fetch.landed = partial(self._landed, fetch)
         self._plan(fetch, limit)
@@ -177,13 +181,12 @@ class Fetcher:
                 and entry.landing is None
             ]
             given = ledger.begin_all(entries, evict=False)
+            order = Order(now, now + seconds, promote=False)
             loads: list[Load] = []
             for entry in entries[:given]:
                 if (ref := entry.landing) is not None:
                     entry.fetching = True
-                    loads.append(
-                        Load(entry, ref, began=now, following=0, deadline=now + seconds, promote=False)
-                    )
+                    loads.append(Load(entry, ref, order))
         if loads:
             self._run(link, loads)
         return given == len(entries)
@@ -194,36 +197,38 @@ class Fetcher:
         """Start loading every chunk of the known prefix, up to `limit`, that is in no slot and not on its
         way."""
         lease, ledger = fetch.lease, self._ledger
-        find, wall = ledger.entries.get, self._wall()
+        find, wall, watched = ledger.entries.get, self._wall(), fetch.watched
         links = [link for link in self._links.values() if link.available()]
         wanted: dict[Entry, tuple[int, Link]] = {}
-        number = lease.ready
-        while number < limit:
-            entry = find(lease.keys[number])
+        end = limit
+        for number in range(lease.ready, limit):
+            key = lease.keys[number]
+            entry = find(key)
             if entry is None or (entry.expires is not None and entry.expires <= wall):
+                end = number
                 break
-            if entry.key in fetch.watched or entry in wanted:
-                number += 1
+            if key in watched:
                 continue
             if entry.slot is not None:
                 ledger.hold(entry)
-                fetch.kept.append(entry)
-                fetch.watched.add(entry.key)
+                fetch.kept.add(entry)
+                watched.add(key)
             elif entry.landing is None:
-                link = next((link for link in links if link.name in entry.places), None)
+                link = _first(links, entry)
                 if link is None:
+                    end = number
                     break
-                wanted[entry] = number, link
+                wanted.setdefault(entry, (number, link))
             elif entry.fetching:
                 self._watch(fetch, entry)
             else:  # being computed by a request that runs now: that may take long
+                end = number
                 break
-            number += 1
         entries = list(wanted)
         given = ledger.begin_all(entries)
         if given < len(entries):
-            number = wanted[entries[given]][0]
-        lease.known = max(lease.known, number)
+            end = wanted[entries[given]][0]
+        lease.known = max(lease.known, end)
         self._order(fetch, entries[:given], wanted)
 
     def _order(
@@ -231,6 +236,7 @@ class Fetcher:
     ) -> None:
         """Start loading entries that have just got slots. `wanted`: their places in the lease, links."""
         batches: dict[Link, list[Load]] = {}
+        order, last = fetch.order, fetch.limit - 1
         for entry in entries:
             number, link = wanted[entry]
             ref = entry.landing
@@ -239,15 +245,7 @@ class Fetcher:
             entry.fetching = True
             entry.origin = link.name
             self._watch(fetch, entry)
-            load = Load(
-                entry,
-                ref,
-                began=fetch.began,
-                following=fetch.limit - number - 1,
-                deadline=fetch.deadline,
-                promote=fetch.promote,
-            )
-            batches.setdefault(link, []).append(load)
+            batches.setdefault(link, []).append(Load(entry, ref, order, last - number))
         for link, loads in batches.items():
             self._submit(link, loads)
 
@@ -256,12 +254,6 @@ class Fetcher:
         fetch.watched.add(entry.key)
         fetch.pending += 1
         entry.waiters.append(fetch.landed)
-
-    def _choose(self, entry: Entry, tried: Sequence[str] | set[str]) -> Link | None:
-        for name, link in self._links.items():
-            if name in entry.places and name not in tried and link.available():
-                return link
-        return None
 
     def _submit(self, link: Link, loads: Sequence[Load]) -> None:
         size = link.settings.batch
@@ -276,7 +268,7 @@ class Fetcher:
         if entry.slot is not None and fetch.open:
             fetch.sources[entry.key] = entry.origin
             self._ledger.hold(entry)
-            fetch.kept.append(entry)
+            fetch.kept.add(entry)
         self._moved[fetch] = None
 
     def _hand_over(self) -> None:
@@ -293,17 +285,23 @@ class Fetcher:
         if lease.state is not BorrowState.HELD:
             self.stop(fetch)
             return
-        while lease.ready < fetch.limit:
-            entry = ledger.entries.get(lease.keys[lease.ready])
+        find, sources, kept = ledger.entries.get, fetch.sources, fetch.kept
+        came: list[str] = []
+        for key in lease.keys[lease.ready : fetch.limit]:
+            entry = find(key)
             if entry is None or entry.slot is None:
                 break
-            ledger.hold(entry)
-            source = fetch.sources.get(entry.key, MEMORY)
-            counters = ledger.memory if source == MEMORY else self._links[source].counters
-            counters.hits += 1
+            if entry in kept:  # what held it for the fetch holds it for the lease from now on
+                kept.remove(entry)
+            else:
+                ledger.hold(entry)
+            came.append(sources.get(key, MEMORY))
             lease.entries.append(entry)
-            lease.sources.append(source)
             lease.refs.append(entry.slot)
+        lease.sources += came
+        for source, number in Counter(came).items():
+            counters = ledger.memory if source == MEMORY else self._links[source].counters
+            counters.hits += number
         if not fetch.pending:
             self.stop(fetch)
 
@@ -320,7 +318,7 @@ class Fetcher:
 
     def _failed(self, load: Load, link: Link, fault: Fault) -> None:
         """Try the next tier that has the chunk, or give up on it."""
-        load.tried.add(link.name)
+        load.tried += (link.name,)
         entry = load.entry
         if not fault.breaks:
             if link.policy is not None:
@@ -328,8 +326,11 @@ class Fetcher:
             self._ledger.displaced(entry, link.name)
             if fault not in _KEPT_ON_FAULT:
                 link.writes.submit(partial(link.delete, [entry.key]))
-        other = self._choose(entry, load.tried)
-        in_time = self._clock() < load.deadline
+        others = (
+            other for name, other in self._links.items() if name not in load.tried and other.available()
+        )
+        other = _first(others, entry)
+        in_time = self._clock() < load.order.deadline
         if other is None or not in_time or not other.reads.submit(partial(self._run, other, [load])):
             self._ledger.fail(entry)
 
@@ -337,7 +338,7 @@ class Fetcher:
 
     def _run(self, link: Link, loads: Sequence[Load]) -> None:
         now = self._clock()
-        live = [load for load in loads if now < load.deadline]
+        live = [load for load in loads if now < load.order.deadline]
         if len(live) < len(loads):
             with self._ledger.lock:
                 for load in loads:
@@ -363,29 +364,36 @@ class Fetcher:
             self._blocks,
             keys,
             [load.ref for load in live],
-            [self._exact(key) for key in keys],
+            self._exact,
             wall=self._wall(),
             make=self._make,
         )
         faults, own_level = self._load(link, live, keys, landing)
-        wall = self._wall()
-        with self._ledger.lock:
-            for number, (load, fault) in enumerate(zip(live, faults, strict=True)):
-                header = landing.headers[number]
+        wall, name, ledger = self._wall(), link.name, self._ledger
+        with ledger.lock:
+            arrived: list[Load] = []
+            for load, fault, header in zip(live, faults, landing.headers, strict=True):
                 if fault is not None or header is None:
                     self._failed(load, link, fault or Fault.TORN)
                     continue
                 entry = load.entry
                 entry.position = header.position
                 entry.expires = float(header.expires) if header.expires else None
-                entry.origin = link.name
-                if link.policy is not None:
-                    link.policy.touch(entry.key)
-                if own_level and link.name in entry.places:
-                    entry.places[link.name] = Place(header.frame_bytes, wall)
-                self._ledger.land(entry)
-                if load.promote:
-                    self._arrived(entry, link.name)
+                entry.origin = name
+                if own_level and name in entry.places:
+                    entry.places[name] = Place(header.head_bytes + header.payload_bytes, wall)
+                arrived.append(load)
+            # The last first: what came first is what a policy drops first.
+            landed = [load.entry for load in reversed(arrived)]
+            if link.policy is not None:
+                touch = link.policy.touch
+                for entry in landed:
+                    touch(entry.key)
+            ledger.land_all(landed)
+            if link is not self._fastest:
+                for load in arrived:
+                    if load.order.promote:
+                        self._arrived(load.entry, name)
             self._hand_over()
 
     def _load(
@@ -397,7 +405,7 @@ class Fetcher:
         if streamer is None or ladder is None:
             return link.load(keys, landing), True
         start = self._clock()
-        ahead = Ahead(live[0].began, len(keys), live[-1].following)
+        ahead = Ahead(live[0].order.began, len(keys), live[-1].following)
         level = streamer.choose(ladder, ahead, start)
         faults = link.load([ladder.key(key, level) for key in keys], landing)
         if level != ladder.own and Fault.ABSENT in faults:
@@ -445,3 +453,11 @@ class Fetcher:
         self._ledger.placed(entry, link.name, Place(found.nbytes, found.used))
         if link.policy is not None:
             link.policy.insert(key, found.nbytes)
+
+
+def _first(links: Iterable[Link], entry: Entry) -> Link | None:
+    """The first of the links whose tier has the chunk."""
+    for link in links:
+        if link.name in entry.places:
+            return link
+    return None

@@ -40,6 +40,9 @@ _NOT_A_MAP = (cbor2.CBORDecodeError, KeyError, TypeError, ValueError, Arithmetic
 """What a decoder may raise on bytes that fit their checksum, and were written by no writer of ours."""
 
 
+_NOTHING: Mapping[str, Any] = {}
+
+
 class FrameError(ValueError):
     """The bytes are no frame that this version reads."""
 
@@ -153,6 +156,55 @@ def decode_head(head: bytes | memoryview) -> Header:
         )
     except _NOT_A_MAP as error:
         raise CorruptFrame(f"the head's map is not a frame's: {error}") from error
+
+
+class PlainHeads:
+    """Reads heads of raw frames of one shape, which most are, without taking their maps apart.
+
+    What such a head says of layout, blocks and codec is always the same bytes in the same places, so it is
+    compared; only digest and numbers are read. Whatever differs is `decode_head`'s business.
+    """
+
+    def __init__(self, layout: bytes, blocks: int, payload_bytes: int) -> None:
+        """`layout` is `KVLayout.fingerprint()`; the others as in `Header`."""
+        self.layout = layout
+        self._blocks = blocks
+        self._payload_bytes = payload_bytes
+        before, after = cbor2.dumps(blocks), cbor2.dumps(layout)
+        self._start = b"\xa9ab" + before + b"accrawadP"
+        self._middle = b"ag\xa0akX" + bytes([KEY_BYTES])
+        self._end = b"al" + after + b"ap"
+        self._digest_at = _MAP_AT + len(self._start)
+        self._middle_at = self._digest_at + _CHECKSUM_BYTES
+        self._numbers_at = self._middle_at + len(self._middle) + KEY_BYTES + len(self._end)
+
+    def read(self, head: bytes | memoryview, key: ChunkKey) -> Header | None:
+        """The header, verified, if it is of a raw frame of this shape and this key; None if it has to be
+        looked at more closely. `head` has at least HEAD_BYTES bytes."""
+        magic, version, blocks, length, payload = _PREFIX.unpack_from(head)
+        end = _MAP_AT + length
+        if magic != MAGIC or version != VERSION or blocks != 1 or end > HEAD_BYTES:
+            return None
+        start = bytes(head[:end])
+        middle_at, numbers_at = self._middle_at, self._numbers_at
+        if (
+            payload != self._payload_bytes
+            or start[middle_at:numbers_at] != self._middle + key + self._end
+            or not start.startswith(self._start, _MAP_AT)
+            or xxhash.xxh3_128_digest(start[: _PREFIX.size] + start[_MAP_AT:])
+            != start[_PREFIX.size : _MAP_AT]
+        ):
+            return None
+        try:
+            position, _, written, _, expires = cbor2.loads(b"\x85" + start[numbers_at:])
+            if (position | written | expires) >> 63:  # negative, or larger than any writer makes it
+                return None
+        except _NOT_A_MAP:
+            return None
+        digest = start[self._digest_at : middle_at]
+        return Header(
+            key, self.layout, self._blocks, position, "raw", _NOTHING, payload, digest, written, expires
+        )
 
 
 def payload_intact(header: Header, payload: npt.NDArray[np.uint8]) -> bool:

@@ -186,12 +186,14 @@ class Ledger:
         with self.lock:
             insert, nbytes = self.room.policy(entries[0].tenant).insert, self.arena.slot_bytes
             for entry in entries:
-                if entry.landing is None or not entry.indexed or entry.pinned or entry.waiters:
+                if entry.landing is None or not entry.indexed or entry.pinned:
                     self.land(entry)
                     continue
-                entry.slot, entry.landing = entry.landing, None
+                entry.slot, entry.landing, entry.fetching = entry.landing, None, False
                 insert(entry.key, nbytes)
                 self._tell(Event(True, entry.key, MEMORY))
+                if entry.waiters:
+                    self._wake(entry)
 
     def fail(self, entry: Entry) -> None:
         """The landing slot will not be filled."""

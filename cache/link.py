@@ -99,9 +99,13 @@ class Link:
         """Read, verify and decode a batch."""
         start = self._clock()
         faults = self._guard(keys, lambda deadline: self.tier.get(keys, landing, deadline))
-        faults = [landing.finish(number) if fault is None else fault for number, fault in enumerate(faults)]
-        arrived = [landing.headers[number] for number, fault in enumerate(faults) if fault is None]
-        nbytes = sum(header.frame_bytes for header in arrived if header is not None)
+        faults = landing.finish(faults)
+        arrived = [
+            header.head_bytes + header.payload_bytes
+            for header, fault in zip(landing.headers, faults, strict=True)
+            if fault is None and header is not None
+        ]
+        nbytes = sum(arrived)
         seconds = self._clock() - start
         counters = self.counters
         counters.loads += len(arrived)
@@ -109,9 +113,10 @@ class Link:
         counters.read_seconds += seconds
         if arrived:
             self._economy.observe_load(self.name, len(arrived), nbytes, seconds)
-        for fault in faults:
-            if fault is not None:
-                counters.fault(fault)
+        if len(arrived) < len(faults):
+            for fault in faults:
+                if fault is not None:
+                    counters.fault(fault)
         return faults
 
     def store(self, frames: Sequence[Frame]) -> list[Fault | None]:

@@ -30,9 +30,12 @@ from cache.tiers.usage import Busy, Usage, flock
 
 _SUFFIX = ".kv"
 _NAMESPACE_DIGITS = 2 * NAMESPACE_BYTES
-_SHARD_DIGITS = 2
+_PREFIX_DIGITS = _NAMESPACE_DIGITS + 2
 _LEFTOVER_SECONDS = 3600.0
 _OPEN_SECONDS = 30.0
+_READ = os.O_RDONLY | os.O_CLOEXEC
+_BEYOND = bytearray(1)
+"""Where the byte after a frame goes, whose only message is that there is one."""
 _WOULD_WAIT = frozenset({errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL})
 """What a read that must not wait for the disk says: it would have to, or it cannot be told that."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -85,21 +88,28 @@ class FileTier:
 
     def get(self, keys: Sequence[ChunkKey], landing: Landing, deadline: float) -> list[Fault | None]:
         answers: list[Fault | None] = []
-        head = bytearray(HEAD_BYTES)
+        start = memoryview(bytearray(HEAD_BYTES))
         flags = os.RWF_NOWAIT
         for number, key in enumerate(keys):
             if time.monotonic() >= deadline:
                 answers.append(Fault.TIMEOUT)
                 continue
             try:
+                fd = os.open(self._path(key), _READ)
                 try:
-                    answers.append(self._read(number, key, landing, head, flags))
-                except OSError as error:
-                    if error.errno not in _WOULD_WAIT:
-                        raise
-                    self._read_ahead(keys[number:])
-                    flags = 0
-                    answers.append(self._read(number, key, landing, head, flags))
+                    try:
+                        fault = _read(fd, number, landing, start, flags)
+                    except OSError as error:
+                        if error.errno not in _WOULD_WAIT:
+                            raise
+                        self._read_ahead(keys[number:])
+                        flags = 0
+                        fault = _read(fd, number, landing, start, flags)
+                    if fault is None:
+                        os.utime(fd)
+                    answers.append(fault)
+                finally:
+                    os.close(fd)
             except OSError as error:
                 answers.append(_fault(error))
         return answers
@@ -185,10 +195,8 @@ class FileTier:
 
     def _path(self, key: ChunkKey) -> str:
         name = key.hex()
-        shard = _NAMESPACE_DIGITS + _SHARD_DIGITS
-        return (
-            f"{self._root}/{name[:_NAMESPACE_DIGITS]}/{name[_NAMESPACE_DIGITS:shard]}/{name[shard:]}{_SUFFIX}"
-        )
+        namespace, shard = name[:_NAMESPACE_DIGITS], name[_NAMESPACE_DIGITS:_PREFIX_DIGITS]
+        return f"{self._root}/{namespace}/{shard}/{name[_PREFIX_DIGITS:]}{_SUFFIX}"
 
     def _files(self) -> Iterator[tuple[str, str]]:
         """Paths of all frames with their keys in hexadecimal; directories that vanish are passed over."""
@@ -204,41 +212,11 @@ class FileTier:
                     if name.endswith(_SUFFIX):
                         yield f"{shard.path}/{name}", namespace.name + shard.name + name.removesuffix(_SUFFIX)
 
-    def _read(
-        self, number: int, key: ChunkKey, landing: Landing, start: bytearray, flags: int
-    ) -> Fault | None:
-        """Read one frame; `start` is room for the beginning of its head, `flags` are `preadv2`'s."""
-        fd = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            room = landing.room(number)
-            whole = HEAD_BYTES + room.nbytes
-            # Head and payload in one call: most payloads are raw, and then they are where they belong.
-            size = got = os.preadv(fd, [start, room.data, bytearray(1)], 0, flags)
-            if got != whole:  # encoded, or longer, or only in part where it can be read without waiting
-                size, got = os.fstat(fd).st_size, min(got, whole)
-            if got < HEAD_BYTES:
-                got = os.preadv(fd, [start], 0)
-            head = memoryview(start)[:got]
-            try:
-                length = head_bytes(head)
-            except FrameError:
-                length = HEAD_BYTES  # the landing says what is wrong with it
-            place = landing.place(number, head if length == HEAD_BYTES else os.pread(fd, length, 0), size)
-            if isinstance(place, Fault):
-                return place
-            read = got - HEAD_BYTES if place is room and length == HEAD_BYTES else 0
-            if not _read_into(fd, place[read:], length + read):
-                return Fault.TORN
-            os.utime(fd)
-            return None
-        finally:
-            os.close(fd)
-
     def _read_ahead(self, keys: Sequence[ChunkKey]) -> None:
         """Have the disk fetch many files at once: one after the other takes twice as long and more."""
         for key in keys:
             with suppress(OSError):  # whoever reads it finds out
-                fd = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
+                fd = os.open(self._path(key), _READ)
                 try:
                     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_WILLNEED)
                 finally:
@@ -359,6 +337,39 @@ def _size(path: str) -> int:
         return os.stat(path).st_size
     except OSError:
         return 0
+
+
+def _read(fd: int, number: int, landing: Landing, start: memoryview, flags: int) -> Fault | None:
+    """Read one frame; `start` is room for the beginning of its head, `flags` are `preadv2`'s."""
+    room = landing.room(number)
+    whole = HEAD_BYTES + room.nbytes
+    # Head and payload in one call: most payloads are raw, and then they are where they belong.
+    size = got = os.preadv(fd, [start, room.data, _BEYOND], 0, flags)
+    if got == whole:
+        place = landing.place(number, start, whole)
+        if place is room:
+            return None
+        if isinstance(place, Fault):
+            return place
+    # Encoded, or longer, or only in part where it can be read without waiting.
+    return _read_in_parts(fd, number, landing, start, min(size, whole))
+
+
+def _read_in_parts(fd: int, number: int, landing: Landing, start: memoryview, got: int) -> Fault | None:
+    """The same for any frame; its first `got` bytes are in `start` and where `landing` has room for it."""
+    room, size = landing.room(number), os.fstat(fd).st_size
+    if got < HEAD_BYTES:
+        got = os.preadv(fd, [start], 0)
+    head = start[:got]
+    try:
+        length = head_bytes(head)
+    except FrameError:
+        length = HEAD_BYTES  # the landing says what is wrong with it
+    place = landing.place(number, head if length == HEAD_BYTES else os.pread(fd, length, 0), size)
+    if isinstance(place, Fault):
+        return place
+    read = got - HEAD_BYTES if place is room and length == HEAD_BYTES else 0
+    return None if _read_into(fd, place[read:], length + read) else Fault.TORN
 
 
 def _read_into(fd: int, place: Bytes, offset: int) -> bool:

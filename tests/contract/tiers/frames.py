@@ -71,12 +71,11 @@ class Reader:
             assert ref is not None
             refs.append(ref)
         landing = FrameLanding(
-            self.arena, LAYOUT, 1, wanted, refs, [True] * len(wanted), wall=time.time(), make=registry.make
+            self.arena, LAYOUT, 1, wanted, refs, lambda _: True, wall=time.time(), make=registry.make
         )
-        faults = tier.get(wanted, landing, deadline(seconds))
+        faults = landing.finish(tier.get(wanted, landing, deadline(seconds)))
         answers: list[bytes | Fault] = []
         for number, fault in enumerate(faults):
-            fault = landing.finish(number) if fault is None else fault
             answers.append(self.arena.memory(refs[number]).tobytes() if fault is None else fault)
             self.arena.free(refs[number])
         return answers
