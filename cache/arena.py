@@ -108,6 +108,12 @@ class Segment:
             _SEAL.pack_into(self._mapping, ref.offset - SLOT_HEADER + _GENERATION.size, ref.nbytes, digest)
         return digest
 
+    def unseal(self, ref: SlotRef) -> None:
+        """Declare the slot's bytes incomplete again: whoever copies them finds that out at the latest when
+        they have copied."""
+        if self.current(ref):
+            _SEAL.pack_into(self._mapping, ref.offset - SLOT_HEADER + _GENERATION.size, 0, _UNSEALED)
+
     def sealed(self, ref: SlotRef) -> bytes | None:
         """The digest the slot was sealed with, None if it is not complete or no longer the same slot."""
         generation, nbytes, digest = _HEADER.unpack_from(self._mapping, ref.offset - SLOT_HEADER)

@@ -17,6 +17,7 @@ from cache.index import Entry, Place, Room
 from cache.keys import NAMESPACE_BYTES, ChunkKey
 from cache.pins import Pins
 from cache.policies.lru import LRU
+from cache.tiers.tier import Fault
 
 _EVENTS = 1 << 16
 _VICTIMS_THAT_STAY = 8
@@ -229,6 +230,29 @@ class Ledger:
             self._tell(Event(False, entry.key, MEMORY))
             self.tidy(entry)
             return True
+
+    def discard(self, entry: Entry) -> None:
+        """The slot's bytes are damaged: no lookup finds them from here on, and those who hold the slot see
+        that it has no seal any more; the last of them frees it. Copies in slower tiers stay known."""
+        with self.lock:
+            if entry.slot is None:
+                return
+            self.arena.unseal(entry.slot)
+            if not entry.indexed:
+                return
+            self.memory.fault(Fault.CORRUPT)
+            self.room.forget(entry)
+            self._tell(Event(False, entry.key, MEMORY))
+            if entry.holds:
+                entry.indexed = False
+                heir = self.entries[entry.key] = Entry(entry.key, entry.tenant)
+                heir.places, heir.position = entry.places, entry.position
+                heir.expires, heir.pinned = entry.expires, entry.pinned
+                entry.places = {}
+                self.tidy(heir)
+            else:
+                self._free(entry, entry.slot)
+                self.tidy(entry)
 
     def clear(self, entry: Entry) -> None:
         """Forget the chunk: no lookup finds it from here on. Those who hold its slot go on reading it."""

@@ -185,6 +185,7 @@ class Saver:
         if save.codec.name != RAW:
             # A raw payload carries the slot's own checksum along; encoding would launder a flipped bit.
             if not arena.verify(ref):
+                self._ledger.discard(entry)
                 link.counters.fault(Fault.CORRUPT)
                 return None
             out = np.empty(save.codec.bound(self._layout, self._blocks), dtype=np.uint8)

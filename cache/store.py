@@ -189,6 +189,19 @@ class Store:
             self._lend(lease)
         return lease
 
+    def verified(self, lease: Lease) -> int:
+        """How many leading ready chunks hold the bytes that were saved, found out by hashing them.
+
+        The first one that does not is dropped at once, or when nobody holds it any more; the next lookup
+        finds its copy in a slower tier, or saves it anew. What came from another tier was verified on its way
+        in. Raises BorrowEnded.
+        """
+        for number, (ref, tier) in enumerate(zip(lease.slots(), lease.sources, strict=False)):
+            if tier == MEMORY and not self.arena.verify(ref):
+                self._ledger.discard(lease.entries[number])
+                return number
+        return lease.ready
+
     def fetch(
         self,
         lease: Lease,
@@ -511,7 +524,7 @@ class Store:
         return True
 
     def _expire(self, now: float) -> None:
-        """End what is due, forget what is too much. Called by whatever looks or needs room: there is no timer."""
+        """End what is due, forget what is too much. Called by whatever looks or needs room, not by a timer."""
         due = self._due
         while due and (due[0][0] <= now or due[0][1] not in self._borrows):
             _, number = heappop(due)

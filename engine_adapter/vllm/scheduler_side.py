@@ -156,6 +156,10 @@ class SchedulerSide:
             return 0
         lease = tracked.holds(first) or self._look_up(tracked, first, last)
         match = self._promise(tracked, lease, computed)
+        if match is not None and len(match.slots) < lease.ready:
+            # A damaged slot was dropped: a slower tier may have the chunk.
+            lease = self._look_up(tracked, first, last)
+            match = self._promise(tracked, lease, computed)
         if match is None:
             self._fetching[request.request_id] = lease
             return None
@@ -335,14 +339,9 @@ class SchedulerSide:
     def _verified(self, lease: Lease) -> list[SlotRef]:
         """The leading slots whose bytes are those that were saved. Beyond the first that is not all is a
         miss."""
-        slots: list[SlotRef] = []
-        for ref, tier in zip(lease.slots(), lease.sources, strict=False):
-            # What has just come from another tier was verified on its way in.
-            if tier == MEMORY and not self.store.arena.verify(ref):
-                self.totals.damaged_slots += 1
-                break
-            slots.append(ref)
-        return slots
+        sound = self.store.verified(lease)
+        self.totals.damaged_slots += sound < lease.ready
+        return lease.slots(0, sound)
 
     def _transfers(self, match: Match, blocks: Sequence[int], external: int) -> list[Transfer]:
         transfers: list[Transfer] = []

@@ -32,7 +32,7 @@ FAMILIES: dict[str, Family] = {
         "counter", "Engine blocks whose load failed; their tokens were computed instead."
     ),
     "damaged_slots": Family(
-        "counter", "Chunks in memory that did not match their checksum; they were misses."
+        "counter", "Chunks in memory that did not match their checksum and were dropped."
     ),
     "lookups": Family("counter", "Lookups in the store."),
     "lookup_chunks": Family("counter", "Chunks these asked for."),

@@ -1,5 +1,5 @@
-"""No order of lookups, fetches, saves, releases, evictions, pins and expiries leaks a slot or frees one in
-use."""
+"""No order of lookups, fetches, saves, releases, evictions, damages, pins and expiries leaks a slot or frees
+one in use."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from cache.arena import SlotRef
 from cache.counters import MEMORY
 from cache.keys import ChunkKey
 from cache.lease import BorrowState, Lease, Reservation
@@ -42,6 +43,7 @@ class Interleavings(RuleBasedStateMachine):
         ]
         self.leases: list[Lease] = []
         self.reservations: list[Reservation] = []
+        self.damaged: set[SlotRef] = set()
 
     @rule(sequence=sequences, count=counts)
     def save(self, sequence: int, count: int) -> None:
@@ -117,6 +119,18 @@ class Interleavings(RuleBasedStateMachine):
         self.store.clear(keys=keys)
         assert self.bench.ready(keys) == 0
 
+    @rule(sequence=sequences, number=st.integers(0, LENGTH - 1))
+    def damage(self, sequence: int, number: int) -> None:
+        """A bit flips in a chunk that lies in memory, and the next reader notices."""
+        keys = self.sequences[sequence][number:]
+        with self.store.lookup(keys, owner="damage") as lease:
+            if lease.ready:
+                ref = lease.slots()[0]
+                self.store.arena.memory(ref)[3] ^= 1
+                self.damaged.add(ref)
+                assert self.store.verified(lease) == 0
+        assert self.bench.ready(keys) == 0
+
     @rule(sequence=sequences)
     def touch(self, sequence: int) -> None:
         self.store.touch(self.sequences[sequence])
@@ -128,7 +142,10 @@ class Interleavings(RuleBasedStateMachine):
                 refs = lease.slots()
                 assert len(refs) == len(lease.sources) == lease.ready <= len(lease.keys)
                 for key, ref in zip(lease.keys, refs, strict=False):
-                    assert self.bench.intact(key, ref)
+                    if ref in self.damaged:
+                        assert self.store.arena.sealed(ref) is None
+                    else:
+                        assert self.bench.intact(key, ref)
 
     @invariant()
     def every_slot_has_one_owner(self) -> None:
@@ -139,8 +156,11 @@ class Interleavings(RuleBasedStateMachine):
         entries = list(ledger.entries.values())
         known = {id(entry) for entry in entries}
         for borrow in self.store._borrows.values():
-            entries += [entry for entry in borrow.entries if id(entry) not in known]
-            known |= {id(entry) for entry in borrow.entries}
+            fetch = borrow.fetch if isinstance(borrow, Lease) else None
+            for entry in [*borrow.entries, *(fetch.kept if fetch is not None else ())]:
+                if id(entry) not in known:
+                    entries.append(entry)
+                    known.add(id(entry))
         for link in self.store._links.values():
             entries += [save.entry for save in link.waiting if id(save.entry) not in known]
             known |= {id(save.entry) for save in link.waiting}

@@ -85,8 +85,8 @@ def test_chunks_of_several_blocks_may_be_entered_in_their_middle() -> None:
     harness.close()
 
 
-def test_a_damaged_slot_ends_the_match(engine: Harness) -> None:
-    first, second = request("a", tokens(17)), request("b", tokens(17))
+def test_a_damaged_slot_ends_the_match_and_is_saved_again(engine: Harness) -> None:
+    first, second, third = (request(name, tokens(17)) for name in "abc")
     engine.prefill(first)
     engine.finish(first)
     slots = [entry.slot for entry in engine.store._ledger.entries.values()]
@@ -95,6 +95,12 @@ def test_a_damaged_slot_ends_the_match(engine: Harness) -> None:
     assert engine.prefill(second) == 2 * BLOCK
     assert engine.scheduler.totals.damaged_slots == 1
     engine.finish(second)
+    assert engine.store.stats().tiers["memory"].counters.faults == {"corrupt": 1}
+    assert engine.prefill(third) == 4 * BLOCK
+    assert all(
+        np.array_equal(engine.content(third, block), engine.content(first, block)) for block in range(4)
+    ), "what was computed again is what is read now"
+    engine.finish(third)
 
 
 def test_a_slot_lost_after_the_promise_fails_the_load_and_everything_on_top_of_it(engine: Harness) -> None:
