@@ -524,7 +524,7 @@ class Store:
         return True
 
     def _expire(self, now: float) -> None:
-        """End what is due, forget what is too much. Called by whatever looks or needs room, not by a timer."""
+        """End what is due, forget what is too much. Whatever looks or needs room calls it, no timer."""
         due = self._due
         while due and (due[0][0] <= now or due[0][1] not in self._borrows):
             _, number = heappop(due)
