@@ -56,7 +56,7 @@ RUN cd /tmp/kv \
  && rm -r /tmp/kv
 COPY engine_adapter/__init__.py engine_adapter/install.py /installer/engine_adapter/
 COPY engine_adapter/vllm/__init__.py engine_adapter/vllm/pin.py /installer/engine_adapter/vllm/
-COPY engine_adapter/launch/__init__.py engine_adapter/launch/hardware.py /installer/engine_adapter/launch/
+COPY engine_adapter/launch/__init__.py engine_adapter/launch/nvidia.py /installer/engine_adapter/launch/
 COPY engine_adapter/requirements /installer/engine_adapter/requirements
 RUN printf '%s\n' 'import sys' 'from engine_adapter import install' \
       'install.execute(install.plan(install.facts(), sys.argv[1]), print)' > /installer/install_engine.py
@@ -64,7 +64,7 @@ RUN printf '%s\n' 'import sys' 'from engine_adapter import install' \
 FROM installer AS worker-cpu
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends libnuma1 \
- && rm -rf /var/lib/apt/lists/*
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin
 RUN python /installer/install_engine.py cpu
 COPY --from=wheel /wheels /wheels
 RUN pip install --no-deps /wheels/*.whl
@@ -72,12 +72,13 @@ USER 10001
 EXPOSE 8000
 CMD ["worker", "--host", "0.0.0.0", "--port", "8000"]
 
-# Triton compiles its launchers when they are first used, so a C compiler stays in this image.
+# Triton compiles its launchers when they are first used, so a C compiler stays in this image. FlashInfer's kernels
+# would want a CUDA toolkit as well (gigabytes): without one vLLM says so in its log and takes others.
 FROM installer AS worker-gpu
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends gcc libc6-dev \
- && rm -rf /var/lib/apt/lists/*
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin
 RUN python /installer/install_engine.py gpu
 COPY --from=wheel /wheels /wheels
 RUN pip install --no-deps /wheels/*.whl

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from engine_adapter.launch.hardware import nvidia_gpus
+from engine_adapter.launch.nvidia import Nvidia, look
 from engine_adapter.vllm import pin
 
 Target = Literal["cpu", "gpu"]
@@ -37,12 +37,15 @@ class Facts:
     """What decides about the plan."""
 
     gpus: int
+    """That vLLM's GPU build runs on."""
     system: str
     machine: str
     installed: Mapping[str, str]
     """Distribution name, normalised, to version: everything in this environment."""
     importable: bool = True
     """Python finds the package `vllm`. Without it, metadata that says it is installed is only a rest."""
+    nvidia: Nvidia = Nvidia()
+    """Where `gpus` comes from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,16 @@ def facts() -> Facts:
         if (name := distribution.metadata["Name"])
     }
     importable = importlib.util.find_spec("vllm") is not None
-    return Facts(nvidia_gpus(), platform.system(), platform.machine(), installed, importable)
+    nvidia = look()
+    return Facts(nvidia.usable, platform.system(), platform.machine(), installed, importable, nvidia)
+
+
+def why_not_on_the_gpu(known: Facts) -> str:
+    """What to say before the CPU build is installed where there is a GPU that it does not use, or nothing."""
+    if known.gpus or not known.nvidia.seen:
+        return ""
+    why, mend = known.nvidia.problem()
+    return f"The CPU build of vLLM is taken, since {why}. For the GPU build {mend}, then run this again."
 
 
 def plan(known: Facts, target: Target | None = None, *, reinstall: bool = False) -> list[Step]:

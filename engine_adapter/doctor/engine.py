@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 
 from engine_adapter import install
 from engine_adapter.doctor.finding import Finding
-from engine_adapter.launch.hardware import nvidia_cards
 from engine_adapter.vllm import pin
 
 _SELF_TEST_SECONDS = 180.0
@@ -29,13 +28,11 @@ def _loads(library: str) -> bool:
 def check_engine(
     known: install.Facts,
     found: pin.Installed,
-    cards: int | None = None,
     loads: Callable[[str], bool] = _loads,
 ) -> Iterator[Finding]:
     """Version, build, completeness, libraries and the torchvision trap; imports at most torchvision.
 
-    `cards`: NVIDIA GPUs on the bus, with or without a driver; by default this machine's. `loads`: can the
-    dynamic linker find a library?
+    `loads`: can the dynamic linker find a library?
     """
     if {pin.CPU_DISTRIBUTION, pin.GPU_DISTRIBUTION} <= known.installed.keys():
         text = "vLLM's CPU and GPU build are both installed, and have overwritten each other's files"
@@ -49,7 +46,7 @@ def check_engine(
         return
     yield Finding("vllm", "ok", f"{found.distribution} {found.version}")
     if not known.gpus and not found.on_cpu:
-        yield _gpu_build_without_gpu(nvidia_cards() if cards is None else cards)
+        yield Finding("build", "fail", *known.nvidia.gpu_build_problem())
     elif known.gpus and found.on_cpu:
         text = "this machine has a GPU, but vLLM's CPU build is installed"
         yield Finding(
@@ -68,14 +65,6 @@ def check_engine(
         yield Finding("torchvision", "fail", text, repair)
     else:
         yield Finding("torchvision", "ok", "no torchvision that does not fit torch")
-
-
-def _gpu_build_without_gpu(cards: int) -> Finding:
-    text = "vLLM's GPU build is installed, but no GPU can be used here, so no worker would start"
-    replace = "run `sluice install-engine`: it puts the CPU build (0.8 GB) in its place"
-    if cards:
-        return Finding("build", "fail", text, f"mend the GPU's driver (see `gpu` above), or {replace}")
-    return Finding("build", "fail", text, replace)
 
 
 def _check_cpu_build(known: install.Facts, loads: Callable[[str], bool]) -> Iterator[Finding]:

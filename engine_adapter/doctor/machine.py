@@ -15,7 +15,8 @@ from pathlib import Path
 
 from engine_adapter import install
 from engine_adapter.doctor.finding import Finding
-from engine_adapter.launch.hardware import Hardware, nvidia_cards
+from engine_adapter.launch.hardware import Hardware
+from engine_adapter.launch.nvidia import Nvidia
 from engine_adapter.launch.ports import bind_error, port_owner
 from engine_adapter.packages import OUR_PACKAGES
 
@@ -116,20 +117,16 @@ def check_memory(hardware: Hardware) -> Finding:
     return Finding("memory", "ok", text)
 
 
-def check_gpu(hardware: Hardware, cards: int | None = None) -> Finding:
-    """`cards`: NVIDIA GPUs on the bus, with or without a driver; by default this machine's."""
-    if hardware.gpus:
-        return Finding("gpu", "ok", f"{hardware.gpus} NVIDIA GPU{'s' if hardware.gpus > 1 else ''}")
-    if cards is None:
-        cards = nvidia_cards()
-    if cards:
-        text = "this machine has an NVIDIA GPU, but `nvidia-smi` does not list it, so the CPU is used"
-        remedy = (
-            "install or mend the NVIDIA driver until `nvidia-smi` lists the GPU; "
-            "in a container, start it with `--gpus all`"
-        )
-        return Finding("gpu", "warn", text, remedy)
-    return Finding("gpu", "ok", "no NVIDIA GPU: workers run on the CPU")
+def check_gpu(nvidia: Nvidia) -> Finding:
+    """`nvidia`: what `engine_adapter.launch.nvidia.look` found."""
+    if usable := nvidia.usable:
+        names = ", ".join(sorted({gpu.name for gpu in nvidia.gpus}))
+        text = f"{usable} NVIDIA GPU{'s' if usable > 1 else ''} ({names}), driver {nvidia.gpus[0].driver}"
+        return Finding("gpu", "ok", text)
+    if nvidia.seen:
+        why, mend = nvidia.problem()
+        return Finding("gpu", "warn", f"cannot be used: {why}", mend)
+    return Finding("gpu", "ok", "no NVIDIA GPU")
 
 
 def check_open_files(limit: int | None = None) -> Finding:

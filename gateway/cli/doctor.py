@@ -65,7 +65,6 @@ def doctor(
 
 def examine(settings: Settings, *, quick: bool = False) -> Iterator[Finding]:
     """All checks, the cheap ones first."""
-    hardware = Hardware.detect()
     yield checks.check_python()
     yield checks.check_platform()
     yield checks.check_package_names()
@@ -74,15 +73,16 @@ def examine(settings: Settings, *, quick: bool = False) -> Iterator[Finding]:
     yield gateway_checks.check_page()
     yield from gateway_checks.check_extras(settings)
     yield checks.check_disk(state_directory(settings.supervision.state_dir, settings.listen.port))
-    yield checks.check_memory(hardware)
+    yield checks.check_memory(Hardware.detect())
     yield checks.check_open_files()
     yield from gateway_checks.check_workers_elsewhere(settings)
     if settings.engine.started_workers == 0 or settings.engine.kind == "fake":
         return
-    yield checks.check_gpu(hardware)
+    known = install.facts()
+    yield checks.check_gpu(known.nvidia)
     yield checks.check_model(settings.engine.model)
     broken = False
-    for finding in checks.check_engine(install.facts(), pin.installed()):
+    for finding in checks.check_engine(known, pin.installed()):
         broken |= finding.level == "fail"
         yield finding
     # What is broken already would only be reported once more, in vLLM's words.

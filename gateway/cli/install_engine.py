@@ -31,7 +31,10 @@ def install_engine(
     """
     target: install.Target | None = None if gpu is None else ("gpu" if gpu else "cpu")
     try:
-        steps = install.plan(install.facts(), target, reinstall=reinstall)
+        known = install.facts()
+        steps = install.plan(known, target, reinstall=reinstall)
+        if steps and target is None and (why := install.why_not_on_the_gpu(known)):
+            typer.echo(why)
         if dry_run:
             for step in steps:
                 typer.echo(f"# {step.title}")

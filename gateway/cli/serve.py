@@ -23,7 +23,7 @@ from engine_adapter.packages import shadowed_package
 from gateway.access.keys import KeyRing
 from gateway.access.settings import startup_error
 from gateway.cli.console import Console
-from gateway.cli.engine import model_of
+from gateway.cli.engine import hardware_of, model_of
 from gateway.cli.flags import (
     ConfigOption,
     EngineOption,
@@ -242,13 +242,15 @@ def _supervise(
     """Run gateway processes and workers as children of this process."""
     # Imported once and before the workers compete for the processor; the forks share it.
     importlib.import_module("gateway.serve")
-    model = model_of(settings.engine) if settings.engine.started_workers else None
+    starts_workers = settings.engine.started_workers > 0
+    model = model_of(settings.engine) if starts_workers else None
+    hardware = hardware_of(settings.engine) if starts_workers else Hardware.detect()
     fleet_file = _fleet_file(settings, state_dir)
     with _socket_directory(state_dir) as socket_dir, closing(PortReservations()) as ports:
         plans = plan_workers(
             settings.engine,
             model,
-            hardware=Hardware.detect(),
+            hardware=hardware,
             environment=os.environ,
             state_dir=state_dir,
             socket_dir=socket_dir,

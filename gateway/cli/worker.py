@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from engine_adapter.launch.command import Endpoints, worker_command
-from engine_adapter.launch.hardware import Hardware
-from gateway.cli.engine import model_of
+from gateway.cli.engine import hardware_of, model_of
 from gateway.cli.flags import (
     ConfigOption,
     EngineOption,
@@ -95,7 +94,7 @@ def worker(
         settings,
         model_of(settings),
         Endpoints(host, port, kv_events, kv_replay),
-        Hardware.detect(),
+        hardware_of(settings),
         os.environ,
         drain_seconds=drain_seconds,
         kv=loaded.kv,

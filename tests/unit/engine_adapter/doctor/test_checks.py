@@ -12,7 +12,8 @@ import pytest
 
 from engine_adapter import doctor, install
 from engine_adapter.doctor import Finding
-from engine_adapter.launch.hardware import Hardware, nvidia_cards
+from engine_adapter.launch.hardware import Hardware
+from engine_adapter.launch.nvidia import Gpu, Nvidia
 from engine_adapter.vllm import pin
 
 GiB = 1 << 30
@@ -21,8 +22,14 @@ GPU_BUILD = pin.Installed(pin.GPU_DISTRIBUTION, pin.VLLM_VERSION)
 CLOSURE = install.pinned(install.REQUIREMENTS / "cpu.txt") | {"torch": pin.CPU_TORCH.partition("==")[2]}
 
 
-def known(gpus: int = 0, installed: Mapping[str, str] = CLOSURE) -> install.Facts:
-    return install.Facts(gpus, "Linux", "x86_64", installed)
+H100 = Gpu("NVIDIA H100 80GB HBM3", "580.95.05", (9, 0))
+NO_GPU = Nvidia()
+ONE_GPU = Nvidia((H100,), cards=1)
+OLD_DRIVER = Nvidia((Gpu("NVIDIA H100 80GB HBM3", "535.104.05", (9, 0)),), cards=1)
+
+
+def known(nvidia: Nvidia = NO_GPU, installed: Mapping[str, str] = CLOSURE) -> install.Facts:
+    return install.Facts(nvidia.usable, "Linux", "x86_64", installed, nvidia=nvidia)
 
 
 def assert_mendable(finding: Finding, level: str, words: str) -> None:
@@ -62,10 +69,8 @@ def by_check(findings: object) -> dict[str, Finding]:
     return {finding.check: finding for finding in findings}  # type: ignore[attr-defined]
 
 
-def engine(
-    known: install.Facts, found: pin.Installed, cards: int = 0, *, numa: bool = True
-) -> dict[str, Finding]:
-    return by_check(doctor.check_engine(known, found, cards, lambda library: numa))
+def engine(known: install.Facts, found: pin.Installed, *, numa: bool = True) -> dict[str, Finding]:
+    return by_check(doctor.check_engine(known, found, lambda library: numa))
 
 
 @pytest.mark.usefixtures("importable")
@@ -88,19 +93,32 @@ def test_another_version_of_the_engine() -> None:
 
 @pytest.mark.usefixtures("importable")
 def test_a_cpu_build_beside_a_gpu() -> None:
-    assert_mendable(engine(known(1), CPU_BUILD)["build"], "warn", "CPU build is installed")
-    assert "build" not in engine(known(1), GPU_BUILD)
+    assert_mendable(engine(known(ONE_GPU), CPU_BUILD)["build"], "warn", "CPU build is installed")
+    assert "build" not in engine(known(ONE_GPU), GPU_BUILD)
 
 
 @pytest.mark.usefixtures("importable")
 @pytest.mark.parametrize(
-    ("cards", "remedy"), [(0, "run `sluice install-engine`"), (1, "mend the GPU's driver")]
+    ("nvidia", "text", "remedy"),
+    [
+        (NO_GPU, "there is no NVIDIA GPU", "run `sluice install-engine`"),
+        (Nvidia(cards=1), "no driver", "install the NVIDIA driver"),
+        (OLD_DRIVER, "535.104.05 is too old", "update the driver to release 580"),
+    ],
 )
-def test_a_gpu_build_without_a_gpu(cards: int, remedy: str) -> None:
-    finding = engine(known(), GPU_BUILD, cards)["build"]
-    assert_mendable(finding, "fail", "no worker would start")
+def test_a_gpu_build_without_a_gpu(nvidia: Nvidia, text: str, remedy: str) -> None:
+    finding = engine(known(nvidia), GPU_BUILD)["build"]
+    assert_mendable(finding, "fail", text)
     assert finding.remedy.startswith(remedy)
     assert "CPU build" in finding.remedy
+
+
+@pytest.mark.usefixtures("importable")
+def test_the_image_for_gpus_on_a_machine_without_one() -> None:
+    finding = engine(known(Nvidia(in_container=True)), GPU_BUILD)["build"]
+    assert_mendable(finding, "fail", "the container sees no NVIDIA GPU")
+    assert "--gpus all" in finding.remedy
+    assert "install-engine" not in finding.remedy, "an image is not changed from inside"
 
 
 def test_both_builds_at_once() -> None:
@@ -120,7 +138,7 @@ def test_a_torch_that_the_cpu_build_was_not_made_for(torch: str | None) -> None:
 @pytest.mark.usefixtures("importable")
 def test_a_library_that_the_kernels_are_linked_against() -> None:
     assert_mendable(engine(known(), CPU_BUILD, numa=False)["libnuma"], "fail", "libnuma.so.1")
-    assert "libnuma" not in engine(known(1), GPU_BUILD, numa=False)
+    assert "libnuma" not in engine(known(ONE_GPU), GPU_BUILD, numa=False)
 
 
 @pytest.mark.usefixtures("importable")
@@ -139,7 +157,7 @@ def test_the_torchvision_trap(monkeypatch: pytest.MonkeyPatch) -> None:
     finding = engine(known(), CPU_BUILD)["torchvision"]
     assert_mendable(finding, "fail", "torchvision::nms does not exist")
     assert "sluice install-engine" in finding.remedy
-    assert f"pip install vllm=={pin.VLLM_VERSION}" in engine(known(1), GPU_BUILD)["torchvision"].remedy
+    assert f"pip install vllm=={pin.VLLM_VERSION}" in engine(known(ONE_GPU), GPU_BUILD)["torchvision"].remedy
 
 
 def test_a_torchvision_that_fits_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,29 +217,25 @@ def test_open_files(limit: int, level: str) -> None:
 
 
 def test_gpus_are_counted() -> None:
-    assert "2 NVIDIA GPUs" in doctor.check_gpu(Hardware(8, GiB, 2), 2).text
-    assert doctor.check_gpu(Hardware(8, GiB, 0), 0).level == "ok"
+    finding = doctor.check_gpu(Nvidia((H100, H100)))
+    assert finding.text == "2 NVIDIA GPUs (NVIDIA H100 80GB HBM3), driver 580.95.05"
+    assert doctor.check_gpu(NO_GPU).level == "ok"
 
 
-def test_a_gpu_whose_driver_does_not_answer() -> None:
-    finding = doctor.check_gpu(Hardware(8, GiB, 0), 1)
-    assert_mendable(finding, "warn", "`nvidia-smi` does not list it")
-    assert "--gpus all" in finding.remedy
-
-
-def test_cards_on_the_bus(tmp_path: Path) -> None:
-    for name, vendor, kind in (
-        ("0000:01:00.0", "0x10de", "0x030000"),
-        ("0000:01:00.1", "0x10de", "0x040300"),  # its audio
-        ("0000:02:00.0", "0x10de", "0x030200"),
-        ("0000:03:00.0", "0x8086", "0x030000"),
-    ):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "vendor").write_text(f"{vendor}\n")
-        (tmp_path / name / "class").write_text(f"{kind}\n")
-    (tmp_path / "unreadable").mkdir()
-    assert nvidia_cards(tmp_path) == 2
-    assert nvidia_cards(tmp_path / "nowhere") == 0
+@pytest.mark.parametrize(
+    ("nvidia", "text", "remedy"),
+    [
+        (Nvidia(cards=1), "no driver that lists it", "install the NVIDIA driver"),
+        (Nvidia(trouble="Driver/library version mismatch", cards=1), "version mismatch", "restart"),
+        (Nvidia(cards=1, in_container=True), "the container sees no NVIDIA GPU", "--gpus all"),
+        (OLD_DRIVER, "535.104.05 is too old", "update the driver to release 580"),
+        (Nvidia((Gpu("Tesla P100", "580.95.05", (6, 0)),)), "compute capability 6.0", "Turing"),
+    ],
+)
+def test_a_gpu_that_cannot_be_used(nvidia: Nvidia, text: str, remedy: str) -> None:
+    finding = doctor.check_gpu(nvidia)
+    assert_mendable(finding, "warn", text)
+    assert remedy in finding.remedy
 
 
 def test_a_port_that_is_taken() -> None:

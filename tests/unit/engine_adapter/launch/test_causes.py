@@ -35,6 +35,11 @@ LAST_WORDS = {
     "torchvision": "RuntimeError: operator torchvision::nms does not exist",
     "no_vllm": "ModuleNotFoundError: No module named 'vllm'",
     "gpu_memory": "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.",
+    "driver": (
+        "RuntimeError: The NVIDIA driver on your system is too old (found version 12020). Please update your "
+        "GPU driver by downloading and installing a new version"
+    ),
+    "old_gpu": "torch.AcceleratorError: CUDA error: no kernel image is available for execution on the device",
     "own_check": "sluice-worker: vLLM 0.31.0 is installed, this Sluice needs 0.32.0: "
     "run `sluice install-engine`",
 }
@@ -50,6 +55,8 @@ EXPECTED = {
     "torchvision": ("sluice install-engine",),
     "no_vllm": ("sluice install-engine",),
     "gpu_memory": ("GPU has too little free memory",),
+    "driver": ("driver is too old for CUDA 13.0", "release 580"),
+    "old_gpu": ("no kernels for a GPU of that age", "sluice install-engine --cpu"),
     "own_check": ("vLLM 0.31.0 is installed", "sluice install-engine"),
 }
 WORTH_ANOTHER_TRY = {"port", "no_hub", "gpu_memory"}
