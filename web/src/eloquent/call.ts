@@ -1,5 +1,6 @@
 import { type ClientMessage, readMessage } from "./control";
 import { type ChannelListener, Followers } from "./follower";
+import { Lifeline } from "./lifeline";
 import { type CallAnswer, type GatewayAddress, hangUp, type Offer, placeCall } from "./signalling";
 
 /** Candidates that are not found by then are left to the other side's discovery. */
@@ -14,6 +15,9 @@ export class Call {
   #messages = 0;
   #closed = false;
   readonly #onClose: () => void;
+  readonly #lifeline = new Lifeline((reason) => {
+    this.#end(reason);
+  });
 
   private constructor(
     peer: RTCPeerConnection,
@@ -51,11 +55,9 @@ export class Call {
       };
     }
     peer.onconnectionstatechange = () => {
-      const { connectionState } = peer;
-      if (connectionState === "failed" || connectionState === "disconnected" || connectionState === "closed") {
-        this.#end(connectionState);
-      }
+      this.#lifeline.changed(peer.connectionState);
     };
+    this.#lifeline.changed(peer.connectionState);
   }
 
   /**
@@ -134,6 +136,7 @@ export class Call {
   #end(reason: string): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#lifeline.stop();
     this.#onClose();
     this.#followers.failAll(reason);
     // The gateway notices; if the network is gone, by its own checks.
