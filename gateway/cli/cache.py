@@ -91,6 +91,8 @@ class Chunks(Prompt):
 def cache() -> None:
     """See and steer the KV caches beside the workers.
 
+    A gateway has to run; what is asked goes to all of its workers:
+
         sluice cache stats
         sluice cache lookup --prompt "You are a helpful assistant. ..."
         sluice cache pin --messages system.json --owner nightly --seconds 86400
