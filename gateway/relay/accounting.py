@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 TTFT_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0)
@@ -74,9 +75,12 @@ class Series:
     output_tokens: int = 0
 
 
+def _nothing() -> None: ...
+
+
 @dataclass(slots=True)
 class Accounting:
-    """The numbers of one gateway process."""
+    """The numbers of one gateway process. `settle` before reading them."""
 
     series: dict[tuple[str, str], Series] = field(default_factory=dict)
     retries: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -92,6 +96,8 @@ class Accounting:
     """Waiting for a place now."""
     active: int = 0
     """Inference requests in this process now, from head to end."""
+    settle: Callable[[], None] = _nothing
+    """Brings `series` up to date: the shares of requests that ended a moment ago may not be in it yet."""
 
     def of(self, worker: str, model: str) -> Series:
         key = (worker, model)

@@ -50,10 +50,10 @@ class Attempt(msgspec.Struct, eq=False):
         self.breaker = breaker = self.exchange.relay.breakers.of(worker)
         self._trial = breaker.sent()
 
-    def start(self) -> None:
-        connection = self.exchange.relay.pool.take(self.worker)
+    def start(self, connection: UpstreamConnection | None) -> None:
+        """Send the request over `connection`, or open one."""
         if connection is not None:
-            self._send(connection)
+            self._send(connection, self.started)
         else:
             self._opening = self.exchange.relay.pool.open(self.worker, self._opened)
 
@@ -88,34 +88,36 @@ class Attempt(msgspec.Struct, eq=False):
             why = "connection refused" if refused else str(result)
             self.exchange.attempt_failed(self, "connect", f"worker {self.worker.id} cannot be reached: {why}")
         else:
-            self._send(result)
+            self._send(result, self.exchange.relay.now())
+            self.exchange.attempt_connected(self)
 
-    def _send(self, connection: UpstreamConnection) -> None:
-        exchange = self.exchange
-        call = exchange.call
+    def _send(self, connection: UpstreamConnection, now: float) -> None:
+        relay = self.exchange.relay
+        call = self.exchange.call
+        body = call.body
         worker = self.worker
         self.connection = connection
-        self.sent_at = exchange.relay.now()
+        self.sent_at = now
         url = worker.prefix + call.url if worker.prefix else call.url
-        head = request_head(
-            url, worker.authority, call.sent_on, exchange.relay.worker_headers(call), len(call.body)
-        )
-        exchange.attempt_sent(self)
-        connection.send(self, head, call.body)
+        head = request_head(url, worker.authority, call.sent_on, relay.worker_headers(call), len(body))
+        connection.send(self, head, body)
 
     # upstream.Receiver
 
     def on_head(self, head: ResponseHead) -> None:
         self.head = head
+        status = head.status
+        relay = self.exchange.relay
         if self._trial is not None:
-            now = self.exchange.relay.now()
-            if head.status not in _BLAMED:
+            now = relay.now()
+            if status not in _BLAMED:
                 self.worker.answered_at = now
                 self.breaker.succeeded(self._trial)
             else:
                 self.breaker.failed(now, self._trial)
             self._trial = None
-        self.exchange.attempt_answered(self, head)
+        if status in relay.settings.retries.statuses:
+            self.exchange.attempt_refused(self, status)
 
     def on_events(self, framed: bytes) -> None:
         self.exchange.answer_with(self)
@@ -126,8 +128,8 @@ class Attempt(msgspec.Struct, eq=False):
         self.exchange.on_last_events(framed)
 
     def on_whole(self, payload: bytes) -> None:
-        self.exchange.answer_with(self)
-        self.exchange.on_whole(payload)
+        assert self.head is not None
+        self.exchange.answer_whole(self, self.head, payload)
 
     def on_body(self, payload: bytes) -> None:
         self.exchange.answer_with(self)

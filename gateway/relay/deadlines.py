@@ -9,7 +9,7 @@ from gateway.errors import Unavailable, UpstreamTimeout
 from gateway.relay.attempt import Attempt
 from gateway.relay.exchange import Exchange
 from gateway.relay.settings import Timeouts
-from gateway.relay.states import ANSWERING, QUEUED
+from gateway.relay.states import ANSWERING, DONE, QUEUED
 
 
 def check(exchange: Exchange, now: float) -> None:
@@ -26,7 +26,7 @@ def check(exchange: Exchange, now: float) -> None:
                 ),
                 "refused",
             )
-    elif exchange.attempt is not None:
+    elif state is not DONE and exchange.attempt is not None:
         _check_attempt(exchange, exchange.attempt, now)
         if exchange.hedge is not None and exchange.hedge.open:
             _check_attempt(exchange, exchange.hedge, now)

@@ -1,50 +1,108 @@
-"""What remains of an ended exchange: its share in the numbers, and its record for log and traces."""
+"""What remains of ended exchanges: their share in the numbers, and their records for log and traces.
+
+None of it is needed at once, so it waits until there is a batch: between two system calls the same code takes
+half as long again. Whoever reads the numbers settles first; the sweep does so too.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from gateway.relay.accounting import AccessRecord
+import structlog
+
+from gateway.relay.accounting import AccessRecord, Accounting
+from gateway.relay.retry import HedgeDelay
 from gateway.relay.sse import Usage
 
 if TYPE_CHECKING:
     from gateway.relay.exchange import Exchange
 
+log = structlog.get_logger(__name__)
 
-def account(exchange: Exchange, worker: str, end: str, ttft: float, now: float, usage: Usage) -> None:
-    """Count a call that reached `worker`; `ttft` in seconds, if an answer began."""
-    accounting = exchange.relay.accounting
-    series = accounting.of(worker, exchange.call.model)
-    series.ends[end] += 1
-    series.statuses[exchange.status] += 1
-    series.request_bytes += exchange.request_bytes
-    series.duration.observe(now - exchange.started)
-    if not exchange.awaits_content:
-        series.ttft.observe(ttft)
-        series.response_bytes += exchange.response_bytes
-        series.prompt_tokens += usage.prompt_tokens
-        series.cached_tokens += usage.cached_tokens
-        series.output_tokens += usage.output_tokens
-        if exchange.events:
-            series.streams += 1
-            series.events += exchange.events
-        if exchange.relay.hedge_delay is not None:
-            exchange.relay.hedge_delay.observe(ttft)
+BATCH = 64
+"""Ended exchanges that may wait. Each holds up to `exchange.TAIL_BYTES` of its answer."""
 
 
-def access_record(
-    exchange: Exchange, worker: str, end: str, ttft: float, now: float, usage: Usage
-) -> AccessRecord:
+class Endings:
+    """The ended exchanges of one gateway process, until they are settled."""
+
+    __slots__ = ("_accounting", "_ended", "_hedge_delay", "_record", "_wants")
+
+    def __init__(
+        self,
+        accounting: Accounting,
+        hedge_delay: HedgeDelay | None,
+        record: Callable[[AccessRecord], None] | None,
+        wants: Callable[[int, str], bool] | None,
+    ) -> None:
+        """`record` and `wants` as in `relay.Observers`."""
+        self._accounting = accounting
+        self._hedge_delay = hedge_delay
+        self._record = record
+        self._wants = wants
+        self._ended: list[Exchange] = []
+        accounting.settle = self.settle
+
+    def add(self, exchange: Exchange) -> None:
+        """`exchange` is done."""
+        self._ended.append(exchange)
+        if len(self._ended) >= BATCH:
+            self.settle()
+
+    def settle(self) -> None:
+        """Count all that have ended, and let go of them."""
+        ended, self._ended = self._ended, []
+        for exchange in ended:
+            try:
+                self._settle(exchange)
+            except Exception:
+                # What is wrong with one must not cost the others their share.
+                log.exception(
+                    "an ended exchange is not counted", request_id=exchange.call.request_id.decode("latin-1")
+                )
+
+    def _settle(self, exchange: Exchange) -> None:
+        usage = exchange.usage()
+        attempt = exchange.attempt
+        answered = exchange.winner
+        if answered is not None:
+            answered.assignment.counted(usage.prompt_tokens, usage.cached_tokens, usage.output_tokens)
+        if attempt is not None:
+            series = self._accounting.of(attempt.worker.id, exchange.call.model)
+            series.ends[exchange.end] += 1
+            series.statuses[exchange.status] += 1
+            series.request_bytes += exchange.request_bytes
+            series.duration.observe(exchange.ended - exchange.started)
+            if not exchange.awaits_content:
+                series.ttft.observe(exchange.ttft)
+                series.response_bytes += exchange.response_bytes
+                series.prompt_tokens += usage.prompt_tokens
+                series.cached_tokens += usage.cached_tokens
+                series.output_tokens += usage.output_tokens
+                if exchange.events:
+                    series.streams += 1
+                    series.events += exchange.events
+                if self._hedge_delay is not None:
+                    self._hedge_delay.observe(exchange.ttft)
+        if self._record is not None and (self._wants is None or self._wants(exchange.status, exchange.end)):
+            self._record(_access_record(exchange, usage))
+        # An attempt knows its exchange: without this circle both are gone as soon as nobody needs them.
+        exchange.attempt = exchange.winner = None
+
+
+def _access_record(exchange: Exchange, usage: Usage) -> AccessRecord:
     """The call as the access log and traces tell it."""
     call = exchange.call
+    attempt = exchange.attempt
     return AccessRecord(
         request_id=call.request_id.decode("latin-1"),
         method="POST",
         path=call.url.decode("latin-1"),
         status=exchange.status,
-        end=end,
+        end=exchange.end,
         model=call.model,
-        worker=worker,
+        worker=attempt.worker.id if attempt is not None else "",
         tenant=call.tenant,
         client=exchange.client.peer,
         stream=call.stream,
@@ -52,14 +110,14 @@ def access_record(
         started=exchange.relay.epoch + exchange.started,
         queue=exchange.queue_seconds,
         connect=exchange.connect_seconds,
-        ttft=ttft,
-        duration=now - exchange.started,
+        ttft=exchange.ttft,
+        duration=exchange.ended - exchange.started,
         prompt_tokens=usage.prompt_tokens,
         cached_tokens=usage.cached_tokens,
         output_tokens=usage.output_tokens,
         request_bytes=exchange.request_bytes,
         response_bytes=exchange.response_bytes,
-        route=exchange.attempt.assignment.reason if exchange.attempt is not None else "",
+        route=attempt.assignment.reason if attempt is not None else "",
         traceparent=call.traceparent,
         sent_traceparent=call.sent_traceparent,
     )

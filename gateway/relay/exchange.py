@@ -20,14 +20,13 @@ from gateway.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
-from gateway.relay import ending
 from gateway.relay.accounting import ITL_BUCKETS, Histogram
 from gateway.relay.attempt import Attempt
 from gateway.relay.call import Call
 from gateway.relay.client import Client
 from gateway.relay.framing import LAST_CHUNK, ChunkedReader, Framing, chunk
-from gateway.relay.heads import error_response, response_head, server_timing
-from gateway.relay.sse import PING, USAGE_KEY, Usage, error_event, has_end, has_error
+from gateway.relay.heads import answer_lines, error_response, response_head
+from gateway.relay.sse import PING, USAGE_KEY, USAGE_WINDOW, Usage, error_event, has_end, has_error
 from gateway.relay.states import (
     ADMITTED,
     ANSWERING,
@@ -48,7 +47,8 @@ if TYPE_CHECKING:
 
 
 PING_CHUNK = chunk(PING)
-_TAIL_BYTES = 64 * 1024
+TAIL_BYTES = 64 * 1024
+"""Of an answer that is over: so much is kept until its usage has been read."""
 _NOWHERE = RouteRequest("", b"", b"")
 _NO_GAPS = Histogram(ITL_BUCKETS)
 """Stands in until the answer has begun; nothing is counted in it."""
@@ -68,6 +68,8 @@ class Exchange(msgspec.Struct, eq=False):
     state: State = ADMITTED
     attempt: Attempt | None = None
     hedge: Attempt | None = None
+    winner: Attempt | None = None
+    """The one whose answer is shown."""
     attempts: int = 0
     failed_on: frozenset[str] = frozenset()
     last_error: GatewayError | None = None
@@ -83,7 +85,9 @@ class Exchange(msgspec.Struct, eq=False):
     status: int = 0
     response_bytes: int = 0
     events: int = 0
-    _winner: Attempt | None = None
+    end: str = ""
+    """By END_REASONS, once it is done."""
+    ended: float = 0.0
     _itl: Histogram = _NO_GAPS
     _framing: Framing = Framing.NONE
     _dechunk: ChunkedReader | None = None
@@ -98,10 +102,6 @@ class Exchange(msgspec.Struct, eq=False):
     _previous: bytes = b""
     _usage_events: list[bytes] = []
 
-    def __post_init__(self) -> None:
-        self.request_bytes = len(self.call.body)
-        self.last_activity = self.started
-
     def _to(self, state: State) -> None:
         if state not in TRANSITIONS[self.state]:
             raise IllegalTransition(f"{self.state.name} -> {state.name}")
@@ -111,22 +111,23 @@ class Exchange(msgspec.Struct, eq=False):
 
     def start(self) -> None:
         relay = self.relay
+        call = self.call
+        self.request_bytes = len(call.body)
         relay.enter(self)
-        if len(relay.waiting) and relay.waiting.waits_for(self.call.model):
+        if relay.waiting.queues and relay.waiting.waits_for(call.model):
             self._queue()
         else:
-            self._route()
+            self._route(self.started)
 
     def place_offered(self) -> None:
         """It waited, and a worker has a place now."""
         now = self.relay.now()
         self.queue_seconds += now - self.queued_at
         self.relay.accounting.queue_wait.observe(now - self.queued_at)
-        self._route()
+        self._route(now)
 
-    def _route(self) -> None:
+    def _route(self, now: float) -> None:
         relay = self.relay
-        now = relay.now()
         try:
             assignment = relay.router.assign(self.call.route, now, self.failed_on)
         except NoWorkerError as error:
@@ -135,12 +136,13 @@ class Exchange(msgspec.Struct, eq=False):
         except UnknownPolicyError as error:
             self.fail(InvalidRequest(str(error), code="unknown_policy", param="x-sluice-policy"), "refused")
             return
-        self._to(ROUTED)
         self.attempts += 1
         routed = relay.now()
         self.route_seconds += routed - now
+        connection = relay.pool.take(assignment.worker)
+        self._to(ROUTED if connection is None else SENT)
         self.attempt = attempt = Attempt(self, assignment, routed)
-        attempt.start()
+        attempt.start(connection)
 
     def _nobody(self, error: NoWorkerError) -> None:
         if error.unknown_model:
@@ -176,23 +178,22 @@ class Exchange(msgspec.Struct, eq=False):
 
     # what attempts report
 
-    def attempt_sent(self, attempt: Attempt) -> None:
+    def attempt_connected(self, attempt: Attempt) -> None:
+        """Its request is written over a fresh connection."""
         if attempt is self.attempt and self.state is ROUTED:
             self.connect_seconds += attempt.sent_at - attempt.started
             self._to(SENT)
 
-    def attempt_answered(self, attempt: Attempt, head: ResponseHead) -> None:
-        """The head came. A status that another worker may do better is not shown if another may be asked."""
-        if head.status not in self.relay.settings.retries.statuses or self._left_to_other(attempt):
-            return
-        if self._may_retry(attempt):
-            self.last_error = UpstreamFailed(f"worker {attempt.worker.id} answered with status {head.status}")
+    def attempt_refused(self, attempt: Attempt, status: int) -> None:
+        """The head came, and another worker may do better: it is not shown if another may be asked."""
+        if not self._left_to_other(attempt) and self._may_retry(attempt):
+            self.last_error = UpstreamFailed(f"worker {attempt.worker.id} answered with status {status}")
             self._attempt_over(attempt)
             self._again("status")
 
     def attempt_failed(self, attempt: Attempt, cause: str, message: str) -> None:
         """It broke before the first byte of an answer: another try if the budget allows, else the truth."""
-        if attempt is self._winner:
+        if attempt is self.winner:
             self._break_off(UpstreamFailed(message), "worker_gone")
             return
         self.last_error = UpstreamTimeout(message) if cause == "timeout" else UpstreamFailed(message)
@@ -241,9 +242,21 @@ class Exchange(msgspec.Struct, eq=False):
 
     def _again(self, cause: str) -> None:
         self.relay.accounting.retries[cause] += 1
-        self._route()
+        self._route(self.relay.now())
 
     # the answer
+
+    def answer_whole(self, attempt: Attempt, head: ResponseHead, payload: bytes) -> None:
+        """`attempt` has the whole answer, which is no stream: shown and over in one step."""
+        now = self.relay.now()
+        self._choose(attempt, now)
+        self._first = now
+        attempt.assignment.first_byte(now)
+        self.status = status = head.status
+        self.response_bytes = len(payload)
+        self._last = payload
+        self.client.write(self._head_of(attempt, head, now) + payload)
+        self._end("ok" if status < 500 else "worker_error")
 
     def answer_with(self, attempt: Attempt, *, content: bool = True) -> None:
         """`attempt` has something to show: from here on it is the answer, and nothing is repeated.
@@ -255,18 +268,12 @@ class Exchange(msgspec.Struct, eq=False):
         now = relay.now()
         head = attempt.head
         assert head is not None
-        if attempt is self.hedge:
-            relay.accounting.hedges_won += 1
-            self.hedge, self.attempt = self.attempt, attempt
-        if self.hedge is not None:
-            self.hedge.close("aborted", now)
-        self.hedge = None
-        self._winner = attempt
+        self._choose(attempt, now)
         if self.state is ROUTED:
             self._to(SENT)
         self._to(ANSWERING)
         # Nothing is sent again: a stream that stays open for long need not hold its request.
-        self.call.body, self.call.sent_on, self.call.route = b"", b"", _NOWHERE
+        self.call.body, self.call.route = b"", _NOWHERE
         self.last_activity = now
         if content:
             self._content_began(now)
@@ -281,20 +288,37 @@ class Exchange(msgspec.Struct, eq=False):
             self._dechunk = ChunkedReader()
         if attempt.connection is not None and attempt.connection.receiver is attempt:
             attempt.connection.receiver = self
-        extra = b"%bx-sluice-worker: %b\r\nx-sluice-route: %b\r\nserver-timing: %b\r\n" % (
-            self.call.answer_headers,
-            attempt.worker.id.encode(),
-            attempt.assignment.reason.encode(),
-            server_timing(
-                self.queue_seconds, self.connect_seconds, self.route_seconds, now - attempt.sent_at
-            ),
-        )
-        self._prefix = response_head(head, extra, client.http11, client.keep_alive)
+        self._prefix = self._head_of(attempt, head, now)
         if self.stalled_since and attempt.connection is not None:
             attempt.connection.transport.pause_reading()
 
+    def _choose(self, attempt: Attempt, now: float) -> None:
+        """Show the answer of `attempt`, and end the other one if two run."""
+        self.winner = attempt
+        if self.hedge is not None:
+            if attempt is self.hedge:
+                self.relay.accounting.hedges_won += 1
+                self.hedge, self.attempt = self.attempt, attempt
+            if self.hedge is not None:
+                self.hedge.close("aborted", now)
+                self.hedge = None
+
+    def _head_of(self, attempt: Attempt, head: ResponseHead, now: float) -> bytes:
+        """The head that the client is shown."""
+        client = self.client
+        ours = answer_lines(
+            self.call.answer_headers,
+            attempt.worker.id,
+            attempt.assignment.reason,
+            self.queue_seconds,
+            self.connect_seconds,
+            self.route_seconds,
+            now - attempt.sent_at,
+        )
+        return response_head(head, ours, client.http11, client.keep_alive)
+
     def _content_began(self, now: float) -> None:
-        winner = self._winner
+        winner = self.winner
         assert winner is not None
         self._first = now
         winner.assignment.first_byte(now)
@@ -321,11 +345,11 @@ class Exchange(msgspec.Struct, eq=False):
         relay.accounting.hedges += 1
         self.attempts += 1
         self.hedge = Attempt(self, assignment, now)
-        self.hedge.start()
+        self.hedge.start(relay.pool.take(assignment.worker))
 
     @property
     def is_event_stream(self) -> bool:
-        return self._winner is not None and self._winner.head is not None and self._winner.head.events
+        return self.winner is not None and self.winner.head is not None and self.winner.head.events
 
     def ping(self) -> None:
         """Show the client that the answer is alive, between two events."""
@@ -367,12 +391,7 @@ class Exchange(msgspec.Struct, eq=False):
         self.on_events(framed)
 
     def on_whole(self, payload: bytes) -> None:
-        winner = self._winner
-        assert winner is not None
-        self.response_bytes = len(payload)
-        self._last = payload
-        self.client.write(self._prefix + payload)
-        self._end("ok" if self.status < 500 else "worker_error")
+        raise IllegalTransition("a second answer")
 
     def on_body(self, payload: bytes) -> None:
         self.last_activity = self.relay.now()
@@ -398,7 +417,7 @@ class Exchange(msgspec.Struct, eq=False):
             self.client.write(data)
 
     def on_end(self) -> None:
-        winner = self._winner
+        winner = self.winner
         assert winner is not None and winner.head is not None
         if winner.head.events and winner.head.status == 200:
             tail = self._previous + self._last
@@ -427,12 +446,12 @@ class Exchange(msgspec.Struct, eq=False):
         self.client.answered(keep_alive)
 
     def on_lost(self, reason: str) -> None:
-        winner = self._winner
+        winner = self.winner
         assert winner is not None
         self._break_off(UpstreamFailed(f"worker {winner.worker.id}: {reason}"), "worker_gone")
 
     def _release_connection(self) -> None:
-        winner = self._winner
+        winner = self.winner
         if winner is not None and winner.connection is not None:
             connection: UpstreamConnection = winner.connection
             winner.connection = None
@@ -441,12 +460,29 @@ class Exchange(msgspec.Struct, eq=False):
             self.relay.pool.give_back(connection, self.relay.now())
 
     def _keep_usage(self, framed: bytes) -> None:
-        """First and last event with a usage object: some families report the prompt early, the rest late."""
+        """The usage objects of the first and the last event with one: some families report the prompt early,
+        the rest late."""
+        start = framed.rfind(USAGE_KEY)
         kept = self._usage_events
         if len(kept) < 2:
-            kept.append(framed)
+            kept.append(framed[start : start + USAGE_WINDOW])
         else:
-            kept[1] = framed
+            kept[1] = framed[start : start + USAGE_WINDOW]
+
+    def usage(self) -> Usage:
+        """What the engine counted, once it is done; zeros for an answer that broke off before it said so."""
+        usage = Usage()
+        if self._usage_events:
+            for event in self._usage_events:
+                usage.read(event)
+        elif self.end == "ok":
+            usage.read(self._last)
+        return usage
+
+    @property
+    def ttft(self) -> float:
+        """Seconds to the first content; 0 if there was none."""
+        return self._first - self.started if self._first else 0.0
 
     # ends
 
@@ -468,7 +504,7 @@ class Exchange(msgspec.Struct, eq=False):
 
     def _break_off(self, error: GatewayError, end: str) -> None:
         """The answer cannot be completed after it began."""
-        winner = self._winner
+        winner = self.winner
         assert winner is not None and winner.head is not None
         self._closing = False
         if winner.head.events:
@@ -489,15 +525,15 @@ class Exchange(msgspec.Struct, eq=False):
         """The client does not take what was written: stop reading from the worker."""
         if not self.stalled_since:
             self.stalled_since = self.relay.now()
-            if self._winner is not None and self._winner.connection is not None:
-                self._winner.connection.transport.pause_reading()
+            if self.winner is not None and self.winner.connection is not None:
+                self.winner.connection.transport.pause_reading()
 
     def client_resumed(self) -> None:
         if self.stalled_since:
             self.stalled_since = 0.0
             self.last_activity = self.relay.now()
-            if self._winner is not None and self._winner.connection is not None:
-                self._winner.connection.transport.resume_reading()
+            if self.winner is not None and self.winner.connection is not None:
+                self.winner.connection.transport.resume_reading()
 
     def _done(self, end: str, outcome: Outcome) -> None:
         relay = self.relay
@@ -506,28 +542,24 @@ class Exchange(msgspec.Struct, eq=False):
             relay.waiting.leave(self)
         self._to(DONE)
         relay.leave(self)
-        usage = Usage()
-        if outcome == "ok" or self._usage_events:
-            for event in self._usage_events or ((self._previous + self._last)[-_TAIL_BYTES:],):
-                usage.read(event)
-        winner = self._winner
-        for attempt in (self.attempt, self.hedge):
-            if attempt is not None and attempt is not winner:
-                attempt.close(outcome, now)
+        winner = self.winner
+        if self.attempt is not winner or self.hedge is not None:
+            for attempt in (self.attempt, self.hedge):
+                if attempt is not None and attempt is not winner:
+                    attempt.close(outcome, now)
+            self.hedge = None
         if winner is not None and winner.open:
             winner.open = False
             if winner.connection is not None:
                 winner.connection.abandon()
                 winner.connection = None
-            winner.assignment.finish(
-                now, outcome, usage.prompt_tokens, usage.cached_tokens, usage.output_tokens
-            )
-            relay.place_freed(winner.worker)
-        worker = self.attempt.worker.id if self.attempt is not None else ""
-        ttft = self._first - self.started if self._first else 0.0
-        if worker:
-            ending.account(self, worker, end, ttft, now, usage)
-        if relay.record is not None and (relay.wants is None or relay.wants(self.status, end)):
-            relay.record(ending.access_record(self, worker, end, ttft, now, usage))
-        # An attempt knows its exchange: without this circle both are gone as soon as nobody needs them.
-        self.attempt = self.hedge = self._winner = None
+            winner.assignment.finish(now, outcome)
+            if relay.waiting.queues:
+                relay.place_freed(winner.worker)
+        self.end = end
+        self.ended = now
+        # It waits until it is counted, without what only an open call needs.
+        call = self.call
+        call.body, call.route = b"", _NOWHERE
+        self._last = (self._previous + self._last)[-TAIL_BYTES:]
+        relay.endings.add(self)

@@ -7,6 +7,8 @@ from gateway.relay.fields import status_line
 from gateway.relay.framing import Framing
 from gateway.relay.upstream import ResponseHead
 
+_NO_WAIT = b"queue;dur=0.0, connect;dur=0.0"
+
 
 def request_head(path: bytes, host: bytes, lines: bytes, extra: bytes, length: int) -> bytes:
     """The head sent to a worker: `lines` of the client's own, and of ours."""
@@ -41,13 +43,21 @@ def response_head(head: ResponseHead, extra: bytes, http11: bool, keep_alive: bo
     )
 
 
-def server_timing(queue: float, connect: float, route: float, first_byte: float) -> bytes:
-    """The value of a W3C Server-Timing field, from seconds."""
-    if queue or connect:
-        waits = b"queue;dur=%.1f, connect;dur=%.1f" % (queue * 1e3, connect * 1e3)
-    else:
-        waits = b"queue;dur=0.0, connect;dur=0.0"
-    return b"%b, route;dur=%.2f, first_byte;dur=%.1f" % (waits, route * 1e3, first_byte * 1e3)
+def answer_lines(
+    lines: bytes, worker: str, reason: str, queue: float, connect: float, route: float, first_byte: float
+) -> bytes:
+    """`lines`, and ours: who answers, why, and where the time went (W3C Server-Timing). In seconds."""
+    return (
+        b"%bx-sluice-worker: %b\r\nx-sluice-route: %b\r\n"
+        b"server-timing: %b, route;dur=%.2f, first_byte;dur=%.1f\r\n"
+    ) % (
+        lines,
+        worker.encode(),
+        reason.encode(),
+        b"queue;dur=%.1f, connect;dur=%.1f" % (queue * 1e3, connect * 1e3) if queue or connect else _NO_WAIT,
+        route * 1e3,
+        first_byte * 1e3,
+    )
 
 
 def error_response(error: GatewayError, family: str, extra: bytes, keep_alive: bool) -> bytes:

@@ -19,6 +19,7 @@ from gateway.relay.accounting import AccessRecord, Accounting
 from gateway.relay.breaker import Breakers
 from gateway.relay.call import Admitter, Call, Keys
 from gateway.relay.client import Client
+from gateway.relay.ending import Endings
 from gateway.relay.exchange import Exchange
 from gateway.relay.pool import Pool
 from gateway.relay.retry import HedgeDelay, RetryBudget
@@ -34,7 +35,7 @@ SWEEP_SECONDS = 0.2
 
 @dataclass(slots=True)
 class Observers:
-    """Who else wants to know; None costs nothing."""
+    """Who else wants to know; None costs nothing. They are told within `SWEEP_SECONDS`."""
 
     record: Callable[[AccessRecord], None] | None = None
     """Called once per finished call, if `wants` says so."""
@@ -81,14 +82,13 @@ class Relay:
         self.accounting = accounting
         self.open_logged: OpenLogged | None = None
         """Makes exchanges whose answer is kept; None where nothing is."""
-        self.record = observers.record
-        self.wants = observers.wants
         self._child_traceparent = observers.child_traceparent
         self.admitter = Admitter(settings, keys, self._only_model)
         self.pool = Pool(loop, settings.limits.event_bytes)
         self.waiting: WaitingRoom[Exchange] = WaitingRoom(settings.admission.queue)
         self.budget = RetryBudget(settings.retries)
         self.hedge_delay = HedgeDelay(settings.hedging) if settings.hedging.enabled else None
+        self.endings = Endings(accounting, self.hedge_delay, observers.record, observers.wants)
         self.exchanges: dict[Exchange, None] = {}
         """Those in progress, in the order they came."""
         self._drain = _Drain()
@@ -118,6 +118,7 @@ class Relay:
             await asyncio.gather(self._sweeper, return_exceptions=True)
         for exchange in list(self.exchanges):
             exchange.client_gone("drained")
+        self.endings.settle()
         self.pool.close()
 
     async def drain(self) -> None:
@@ -150,7 +151,7 @@ class Relay:
 
     def place_freed(self, worker: Worker) -> None:
         """A request at `worker` ended: whoever waits longest may have its place."""
-        if not len(self.waiting) or self.fleet.workers.get(worker.id) is not worker:
+        if not self.waiting.queues or self.fleet.workers.get(worker.id) is not worker:
             return  # nobody waits, or the worker has left the fleet and gets nothing new
         while worker.accepting:
             exchange = self.waiting.next(worker.models)
@@ -203,6 +204,7 @@ class Relay:
     def sweep(self, now: float) -> None:
         """Deadlines, breakers, idle connections, and places that became free by other ways."""
         self.breakers.tick(now)
+        self.endings.settle()
         for exchange in list(self.exchanges):
             try:
                 deadlines.check(exchange, now)
@@ -213,7 +215,7 @@ class Relay:
                 exchange.client_gone("gateway_error")
         if self.hedge_delay is not None:
             self.hedge_delay.update()
-        if len(self.waiting):
+        if self.waiting.queues:
             for worker in list(self.fleet):
                 self.place_freed(worker)
         self.accounting.queued = len(self.waiting)

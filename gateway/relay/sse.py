@@ -36,7 +36,8 @@ _COUNT = re.compile(
     rb": ?(\d{1,12})"
 )
 _SEQUENCE = re.compile(rb'"sequence_number": ?(\d{1,12})')
-_USAGE_WINDOW = 2048
+USAGE_WINDOW = 2048
+"""Bytes behind the key within which the counts are looked for."""
 
 
 class EventTooLong(Exception):
@@ -113,7 +114,7 @@ class Usage:
         start = data.rfind(USAGE_KEY)
         if start < 0 and (start := data.rfind(b'"usage": {')) < 0:
             return
-        for name, digits in _COUNT.findall(data, start, start + _USAGE_WINDOW):
+        for name, digits in _COUNT.findall(data, start, start + USAGE_WINDOW):
             value = int(digits)
             if name in (b"prompt_tokens", b"input_tokens"):
                 self.prompt_tokens = max(self.prompt_tokens, value)

@@ -3,7 +3,10 @@
 admitted ──► routed ──► sent ──► answering ──► done
    │          ▲  ▲        │
    ▼          │  └─retry──┘
-  queued ─────┘                        every state may also go straight to done
+  queued ─────┘
+
+Every state may also go straight to done: an answer that comes in one piece is never `answering`. `routed`
+waits for a connection, so it is left out where one is idle.
 """
 
 from __future__ import annotations
@@ -21,10 +24,10 @@ class State(IntEnum):
 
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.ADMITTED: frozenset({State.QUEUED, State.ROUTED, State.DONE}),
-    State.QUEUED: frozenset({State.ROUTED, State.DONE}),
+    State.ADMITTED: frozenset({State.QUEUED, State.ROUTED, State.SENT, State.DONE}),
+    State.QUEUED: frozenset({State.ROUTED, State.SENT, State.DONE}),
     State.ROUTED: frozenset({State.SENT, State.ROUTED, State.DONE}),
-    State.SENT: frozenset({State.ANSWERING, State.ROUTED, State.DONE}),
+    State.SENT: frozenset({State.ANSWERING, State.ROUTED, State.SENT, State.DONE}),
     State.ANSWERING: frozenset({State.DONE}),
     State.DONE: frozenset(),
 }

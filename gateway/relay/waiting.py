@@ -28,7 +28,8 @@ class WaitingRoom(Generic[T]):
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._queues: dict[str, list[_Ticket[T]]] = {}
+        self.queues: dict[str, list[_Ticket[T]]] = {}
+        """By model; empty when nobody waits."""
         self._left: dict[str, int] = {}
         """Tickets per queue whose item has left."""
         self._tickets: dict[int, _Ticket[T]] = {}
@@ -43,7 +44,7 @@ class WaitingRoom(Generic[T]):
             raise RoomFull
         ticket = _Ticket((-priority, next(self._order)), item, model)
         self._tickets[id(item)] = ticket
-        heapq.heappush(self._queues.setdefault(model, []), ticket)
+        heapq.heappush(self.queues.setdefault(model, []), ticket)
 
     def leave(self, item: T) -> bool:
         """Was it waiting?"""
@@ -53,7 +54,7 @@ class WaitingRoom(Generic[T]):
         ticket.item = None
         model = ticket.model
         self._left[model] = left = self._left.get(model, 0) + 1
-        queue = self._queues[model]
+        queue = self.queues[model]
         if 2 * left > len(queue):
             self._keep(model, [ticket for ticket in queue if ticket.item is not None])
         return True
@@ -63,15 +64,15 @@ class WaitingRoom(Generic[T]):
         self._left.pop(model, None)
         if tickets:
             heapq.heapify(tickets)
-            self._queues[model] = tickets
+            self.queues[model] = tickets
         else:
-            del self._queues[model]
+            del self.queues[model]
 
     def next(self, models: Iterable[str]) -> T | None:
         """Take out whoever is first for any of `models`."""
         best: list[_Ticket[T]] | None = None
         for model in models:
-            queue = self._queues.get(model)
+            queue = self.queues.get(model)
             if queue is None:
                 continue
             while queue[0].item is None:
@@ -91,4 +92,4 @@ class WaitingRoom(Generic[T]):
 
     def waits_for(self, model: str) -> bool:
         """Does anybody wait for `model` (so that a newcomer may not overtake)?"""
-        return model in self._queues
+        return model in self.queues

@@ -155,6 +155,7 @@ class Sources:
 def take(sources: Sources) -> Snapshot:
     """Copy the numbers of this process."""
     accounting = sources.accounting
+    accounting.settle()
     peers = sources.peers() if sources.peers is not None else None
     policies = sources.routing.by_policy if sources.routing is not None else {}
     return Snapshot(

@@ -40,7 +40,6 @@ class LoggedExchange(Exchange):
     """The client, as what it is here."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         self.tap = cast(Tap, self.client)
 
     @property

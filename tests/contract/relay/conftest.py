@@ -184,7 +184,13 @@ class Gateway:
     server: Server
     serving: asyncio.Task[None]
     connections: list[RawClient] = field(default_factory=list)
-    records: list[AccessRecord] = field(default_factory=list)
+    recorded: list[AccessRecord] = field(default_factory=list)
+
+    @property
+    def records(self) -> list[AccessRecord]:
+        """Of all requests that have ended."""
+        self.accounting.settle()
+        return self.recorded
 
     @property
     def url(self) -> str:
@@ -323,7 +329,7 @@ async def start_gateway() -> AsyncIterator[StartGateway]:
         listener.bind(("127.0.0.1", 0))
         serving = asyncio.get_running_loop().create_task(server.serve([listener]))
         await until(lambda: server.started)
-        gateway = Gateway(relay, fleet, listener.getsockname()[1], server, serving, records=records)
+        gateway = Gateway(relay, fleet, listener.getsockname()[1], server, serving, recorded=records)
         started.append(gateway)
         return gateway
 

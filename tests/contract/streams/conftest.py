@@ -142,9 +142,15 @@ class House:
     calls: Calls
     context: GatewayContext
     port: int
-    records: list[AccessRecord]
+    recorded: list[AccessRecord]
     secrets: dict[str, str] = field(default_factory=dict)
     """API keys by name, where keys are asked for."""
+
+    @property
+    def records(self) -> list[AccessRecord]:
+        """Of all requests that have ended."""
+        self.relay.accounting.settle()
+        return self.recorded
 
     @property
     def url(self) -> str:

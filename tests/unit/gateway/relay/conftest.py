@@ -133,7 +133,7 @@ class Placed:
     reason: str = "test"
     first_bytes: int = 0
     outcome: Outcome | None = None
-    tokens: tuple[int, int, int] = (0, 0, 0)
+    tokens: tuple[int, int, int] | None = None
 
     def first_byte(self, now: float) -> None:
         assert self.outcome is None
@@ -150,8 +150,12 @@ class Placed:
     ) -> None:
         assert self.outcome is None, "finished twice"
         self.outcome = outcome
-        self.tokens = (prompt_tokens, cached_tokens, output_tokens)
         self.worker.in_flight -= 1
+
+    def counted(self, prompt_tokens: int, cached_tokens: int, output_tokens: int) -> None:
+        assert self.outcome is not None
+        assert self.tokens is None, "counted twice"
+        self.tokens = (prompt_tokens, cached_tokens, output_tokens)
 
 
 class FirstFitRouter:
@@ -229,7 +233,13 @@ class Surroundings:
     fleet: Fleet
     router: FirstFitRouter
     pool: MemoryPool
-    records: list[AccessRecord] = field(default_factory=list)
+    recorded: list[AccessRecord] = field(default_factory=list)
+
+    @property
+    def records(self) -> list[AccessRecord]:
+        """Of all that have ended."""
+        self.relay.accounting.settle()
+        return self.recorded
 
     def call(
         self,

@@ -88,8 +88,8 @@ async def test_a_document(surround: Surround) -> None:
     connection.data_received(JSON_ANSWER[70:])
     assert client.body == DOCUMENT
     assert client.kept_alive
-    assert s.router.placed[0].tokens == (7, 0, 5)
     assert s.records[0].end == "ok"
+    assert s.router.placed[0].tokens == (7, 0, 5)
     series = s.relay.accounting.of("w0", "m")
     assert (series.prompt_tokens, series.output_tokens, dict(series.ends)) == (7, 5, {"ok": 1})
 

@@ -76,7 +76,7 @@ def test_guests_that_leave_while_the_first_one_stays_are_forgotten() -> None:
         room.enter(guest, "a", priority=0)
         room.leave(guest)
     assert len(room) == 1
-    assert sum(map(len, room._queues.values())) <= 3
+    assert sum(map(len, room.queues.values())) <= 3
 
 
 def test_a_full_room_takes_nobody() -> None:
