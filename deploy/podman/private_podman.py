@@ -52,6 +52,12 @@ class PrivatePodman:
         )
         return done.stdout.strip()
 
+    def attempt(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """How podman ends and what it prints, whether or not it succeeds."""
+        return subprocess.run(
+            ("podman", *arguments), env=self.environment, check=False, capture_output=True, text=True
+        )
+
     def has_image(self, name: str) -> bool:
         command = ("podman", "image", "exists", name)
         return subprocess.run(command, env=self.environment, check=False).returncode == 0

@@ -5,6 +5,8 @@
     deploy/podman/trial.py --stand-ins             with images made from Debian packages, so that no registry
                                                    is needed; there is none for Grafana
     deploy/podman/trial.py --engine fake           without vLLM's gigabytes
+    deploy/podman/trial.py --gpu-image             the image for GPUs as well (10 GB, while it is made 30 GB),
+                                                   as far as it can be tried without one
 
 Needs podman, buildah, netavark, aardvark-dns, runc, docker-compose, iptables and, for stand-ins, mmdebstrap;
 all are Debian packages. Storage is below --root, which may be deleted afterwards. The stack runs in a network
@@ -17,9 +19,12 @@ import argparse
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import checks
+import gpu_image
 import stand_ins
 from private_podman import PrivatePodman
 from stack import REPOSITORY, Stack, prepare_namespaces, run_in_namespaces
@@ -46,6 +51,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--root", type=Path, default=Path("/tmp/sluice-podman"), help="podman's storage")
     parser.add_argument("--stand-ins", action="store_true", help="make base images from Debian packages")
     parser.add_argument("--engine", choices=("vllm", "fake"), default="vllm")
+    parser.add_argument("--gpu-image", action="store_true", help="build and try the image for GPUs too")
     parser.add_argument("--ca-bundle", type=Path, help="certificates that builds shall trust")
     parser.add_argument(
         "--pip-find-links", type=Path, metavar="DIR", help="folder of wheels that pip looks into"
@@ -67,6 +73,8 @@ def _build(podman: PrivatePodman, options: argparse.Namespace) -> int:
     # The fake engine is part of the base install, so the gateway's image can play the worker.
     if options.engine == "vllm":
         targets["worker-cpu"] = "sluice-worker-cpu"
+    if options.gpu_image:
+        targets["worker-gpu"] = "sluice-worker-gpu"
     for target, name in targets.items():
         started = time.monotonic()
         podman.build([*arguments, "--target", target, str(REPOSITORY)], f"{name}:0.1.0")
@@ -87,26 +95,42 @@ def _test(podman: PrivatePodman, options: argparse.Namespace) -> int:
         variables |= stand_ins.variables()
     else:
         services.append("grafana")
-    failed = 0
+    report = Report()
     with Stack(podman, variables) as stack:
-        started = time.monotonic()
         stack.compose("up", "--detach", "--no-build", *services)
-        _say(f"docker-compose up: {time.monotonic() - started:.1f} s")
+        _say(f"docker-compose up: {report.seconds():.1f} s")
         print(stack.compose("ps"))
         chosen = [c for c in checks.ALL if options.engine != "fake" or c not in checks.NEED_A_MODEL]
         for check in chosen:
-            try:
-                found = check(stack)
-            except (AssertionError, OSError, LookupError, subprocess.CalledProcessError) as error:
-                failed += 1
-                detail = getattr(error, "stderr", None) or error
-                _say(f"FAILED {check.__name__}: {type(error).__name__}: {detail}")
-            else:
-                _say(f"ok {check.__name__} ({time.monotonic() - started:.0f} s): {found}")
-        if failed:
+            report.ask(check.__name__, partial(check, stack))
+        if report.failed:
             print(stack.compose("logs", "--tail", "40", "--no-color"))
-    print(f"{len(chosen) - failed} passed, {failed} failed")
-    return 1 if failed else 0
+    for look in gpu_image.ALL if options.gpu_image else ():
+        report.ask(f"gpu_image.{look.__name__}", partial(look, podman))
+    print(f"{report.passed} passed, {report.failed} failed")
+    return 1 if report.failed else 0
+
+
+class Report:
+    """Asks one check after the other and counts."""
+
+    def __init__(self) -> None:
+        self.passed = self.failed = 0
+        self._started = time.monotonic()
+
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def ask(self, name: str, check: Callable[[], str]) -> None:
+        """Say what a check found, or how it failed."""
+        try:
+            found = check()
+        except (AssertionError, OSError, LookupError, subprocess.CalledProcessError) as error:
+            self.failed += 1
+            _say(f"FAILED {name}: {type(error).__name__}: {getattr(error, 'stderr', None) or error}")
+        else:
+            self.passed += 1
+            _say(f"ok {name} ({self.seconds():.0f} s): {found}")
 
 
 def _say(text: str) -> None:
