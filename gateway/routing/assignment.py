@@ -52,7 +52,7 @@ class Assignment(Protocol):
         cached_tokens: int = 0,
         output_tokens: int = 0,
     ) -> None:
-        """The request ended: its place is free. Token counts as in `counted`, where they are known already."""
+        """The request ended: its place is free. Token counts as in `counted`, if they are known already."""
 
     def counted(self, prompt_tokens: int, cached_tokens: int, output_tokens: int) -> None:
         """What the engine counted, 0 where it did not say; some time after `finish`, where it was not said

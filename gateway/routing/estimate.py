@@ -1,10 +1,11 @@
-"""How long a worker will take: its prefill queue and its rates, learned from what the relay sees.
+"""How long a worker will take: its rates, learned from what the relay sees.
 
 The time to first token of a request with `new` bytes to compute after `cached` ones is modelled as
 
     queue + factor * (a + b * new + c * new * (2 * cached + new))
 
-where `queue` is the same sum over the requests ahead of it, less what has passed of the first one's.
+where `queue` is the same sum over the requests ahead of it, less what has passed of the first one's
+(`prefill_queue`).
 The engine is taken to prefill in the order of arrival. `a`, `b`, `c` are a least-squares fit with slow
 forgetting over all workers of a model, `factor` is one worker's own and follows it quickly. So a worker that
 nobody has tried looks like its peers, and equal workers look equal until there is evidence. Work is counted
@@ -13,7 +14,7 @@ in bytes of prompt, as integers, so that what is added for a request is exactly 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable
 from math import log
 from typing import Final, NamedTuple
 
@@ -31,8 +32,6 @@ OUTLIER: Final = 6.0
 WARM_UP: Final = 6
 ALIKE: Final = log(1.12)
 """Workers whose factors differ from 1 by less than this are taken to be equally fast."""
-OVERRUN: Final = 0.25
-"""A prefill that is late by t is expected to need this share of t more: a stalled worker looks ever worse."""
 TYPICAL_BYTES: Final = 8192.0
 TYPICAL_CONTEXT: Final = 131_072.0
 PRIOR_OVERHEAD_S: Final = 0.01
@@ -41,6 +40,10 @@ SPREAD_STEP: Final = 0.05
 PRIOR_ITL_S: Final = 0.02
 PRIOR_ITL_SLOPE_S: Final = 0.0001
 TYPICAL_BATCH: Final = 32.0
+DENSITY_STEP: Final = 0.02
+"""Relative change of the bytes per token that is worth resizing the mirrors for."""
+LEAST_CHANGE: Final = 1.0 - DENSITY_STEP
+MOST_CHANGE: Final = 1.0 + DENSITY_STEP
 NEGLIGIBLE_S: Final = 0.002
 """Differences of service times below this are jitter of the event loop and say nothing about a worker."""
 PRIOR_PRICES: Final = {HOST: 0.1, FILE: 0.25, VALKEY: 0.3, OBJECT: 0.5}
@@ -196,17 +199,24 @@ class ModelRates(NamedTuple):
 class TextDensity:
     """JSON bytes per prompt token, as a slowly forgetting ratio of sums."""
 
-    __slots__ = ("_bytes", "_tokens", "bytes_per_token")
+    __slots__ = ("_bytes", "_resize", "_tokens", "applied")
 
-    def __init__(self, bytes_per_token: float) -> None:
-        self.bytes_per_token = bytes_per_token
+    def __init__(self, bytes_per_token: float, resize: Callable[[float], None]) -> None:
+        """`resize` is told the factor when the density has moved by more than DENSITY_STEP."""
+        self.applied = bytes_per_token
+        """What sizes in bytes go by."""
+        self._resize = resize
         self._bytes = self._tokens = 0.0
 
     def observe(self, prompt_bytes: int, prompt_tokens: int) -> None:
         """One prompt as the engine counted it."""
-        self._bytes = self._bytes * FORGET + prompt_bytes
-        self._tokens = self._tokens * FORGET + prompt_tokens
-        self.bytes_per_token = self._bytes / self._tokens
+        self._bytes = in_bytes = self._bytes * FORGET + prompt_bytes
+        self._tokens = in_tokens = self._tokens * FORGET + prompt_tokens
+        density = in_bytes / in_tokens
+        change = density / self.applied
+        if not LEAST_CHANGE <= change <= MOST_CHANGE:
+            self.applied = density
+            self._resize(change)
 
 
 class WorkerSpeed:
@@ -264,83 +274,3 @@ def non_negative_solution(m: list[float], v: list[float]) -> tuple[float, float,
         return square - 2 * (a * v0 + b * v1 + c * v2)
 
     return min((s for s in candidates if min(s) >= 0.0), key=loss)
-
-
-class PrefillQueue:
-    """Requests at one worker whose first token this process still waits for, in order of arrival."""
-
-    __slots__ = ("_area", "_head", "_new", "_since", "waiting")
-
-    def __init__(self) -> None:
-        self.waiting: dict[Hashable, Work] = {}
-        """By request; read only."""
-        self._new = self._area = 0
-        self._head: Work | None = None
-        self._since = 0.0
-
-    def __len__(self) -> int:
-        return len(self.waiting)
-
-    @property
-    def new_bytes(self) -> int:
-        return self._new
-
-    def add(self, key: Hashable, work: Work, now: float) -> None:
-        self.waiting[key] = work
-        self._new += work.new
-        self._area += work.area
-        if self._head is None:
-            self._head = work
-            self._since = now
-
-    def done(self, key: Hashable, now: float) -> tuple[Work, float] | None:
-        """The prefill ended. Returns it with the seconds that it had the worker, as seen here: since it
-        arrived at an idle worker or since the last one ended. None if it was not waiting."""
-        work = self._drop(key)
-        if work is None:
-            return None
-        served = now - self._since
-        self._since = now
-        return work, served
-
-    def cancel(self, key: Hashable, now: float) -> None:
-        """The request ended without having been prefilled, as far as we know."""
-        head = self._head
-        if self._drop(key) is head and head is not None:
-            self._since = now
-
-    def _drop(self, key: Hashable) -> Work | None:
-        work = self.waiting.pop(key, None)
-        if work is not None:
-            self._new -= work.new
-            self._area -= work.area
-            if work is self._head:
-                self._head = next(iter(self.waiting.values()), None)
-        return work
-
-    def seconds(self, rates: PrefillRates, factor: float, now: float) -> float:
-        """Time until a prefill that arrives now could begin."""
-        head = self._head
-        if head is None:
-            return 0.0
-        if not head.end_seen:
-            head = self._pass_unseen(rates, factor, now)
-            if head is None:
-                return 0.0
-        overhead, by_byte, by_area = rates.overhead, rates.by_byte, rates.by_area
-        whole = factor * (len(self.waiting) * overhead + by_byte * self._new + by_area * self._area)
-        first = factor * (overhead + by_byte * head.new + by_area * head.area)
-        late = now - self._since - first
-        if late < 0.0:
-            return whole - first - late
-        return whole - first + OVERRUN * late
-
-    def _pass_unseen(self, rates: PrefillRates, factor: float, now: float) -> Work | None:
-        """Take out heads whose end nobody will tell us, once their time is over."""
-        while self._head is not None and not self._head.end_seen:
-            head = self._head
-            first = factor * (rates.overhead + rates.by_byte * head.new + rates.by_area * head.area)
-            if now - self._since < first:
-                break
-            self.done(next(iter(self.waiting)), self._since + first)
-        return self._head

@@ -14,7 +14,7 @@ from functools import lru_cache
 import msgspec
 from xxhash import xxh3_64_intdigest
 
-from gateway.routing.media import Span, media_spans, text_bytes
+from gateway.routing.media import LOOK_FROM, Span, media_spans, text_bytes
 
 FIRST_CHUNK = 256
 CHUNKS_PER_OCTAVE = 32
@@ -48,13 +48,16 @@ class Fingerprint(msgspec.Struct, eq=False):
     hashes: list[int]
     head_bytes: int
     body_bytes: int
-    media: tuple[Span, ...] = ()
-    total_bytes: int = 0
+    total_bytes: int
     """Size of the prompt as a measure of its tokens (see `media`)."""
+    media: tuple[Span, ...] = ()
 
-    def __post_init__(self) -> None:
-        size, media = self.body_bytes, self.media
-        self.total_bytes = self.head_bytes + (text_bytes(size, media) if media else size)
+    @classmethod
+    def of(
+        cls, hashes: list[int], head_bytes: int, body_bytes: int, media: tuple[Span, ...] = ()
+    ) -> Fingerprint:
+        """Of a prompt whose base64 data lies at `media`."""
+        return cls(hashes, head_bytes, body_bytes, head_bytes + text_bytes(body_bytes, media), media)
 
     def covered(self, depth: int) -> int:
         """The part of `total_bytes` that the longest of the `depth` shallowest prefixes covers."""
@@ -96,4 +99,6 @@ def fingerprint(model: str, head: bytes, body: bytes) -> Fingerprint:
         key = digest(body[chunk], key)
         hashes.append(key)
     hashes.reverse()
-    return Fingerprint(hashes, len(head), size, media_spans(body))
+    if size < LOOK_FROM:
+        return Fingerprint(hashes, len(head), size, len(head) + size)
+    return Fingerprint.of(hashes, len(head), size, media_spans(body))

@@ -10,13 +10,32 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from engine_adapter.api import WorkerInfo
 
 Health = Literal["unknown", "ready", "unready", "draining"]
 Breaker = Literal["closed", "open", "half_open"]
+V = TypeVar("V")
+
+
+class _Decisive(Generic[V]):
+    """A field that decides whether a worker is sent requests.
+
+    It changes a few times a minute and is asked for with every request, so whoever depends on it is told.
+    """
+
+    def __set_name__(self, owner: type[Worker], name: str) -> None:
+        self._slot = f"_{name}"
+
+    def __get__(self, worker: Worker, owner: type[Worker] | None = None) -> V:
+        value: V = getattr(worker, self._slot)
+        return value
+
+    def __set__(self, worker: Worker, value: V) -> None:
+        setattr(worker, self._slot, value)
+        worker.changed()
 
 
 @dataclass(slots=True, eq=False)
@@ -32,11 +51,11 @@ class Worker:
     tls: bool = False
     prefix: bytes = b""
     """Path in front of `/v1/...`, without a trailing slash."""
-    models: tuple[str, ...] = ()
+    models = _Decisive[tuple[str, ...]]()
     """Served model names, from the worker's own `/v1/models`."""
     max_model_len: int | None = None
-    health: Health = "unknown"
-    breaker: Breaker = "closed"
+    health = _Decisive[Health]()
+    breaker = _Decisive[Breaker]()
     message: str = ""
     """Why it is not ready, in words for a person."""
     generation: int = 0
@@ -48,8 +67,16 @@ class Worker:
     """When it last began an answer that does not blame it, in seconds of a monotonic clock."""
     in_flight: int = 0
     """Requests that this process has sent to it and that have not ended."""
-    max_in_flight: int = 512
+    max_in_flight = _Decisive[int]()
     """Requests it may hold at a time; more wait at the gateway."""
+    limit: int = 0
+    """The same as things are: none while it is not ready, one as a trial behind a half-open breaker."""
+    watchers: list[Callable[[], None]] = field(default_factory=list)
+    """Told of changes that decide whether it is sent requests."""
+    _models: tuple[str, ...] = ()
+    _health: Health = "unknown"
+    _breaker: Breaker = "closed"
+    _max_in_flight: int = 512
 
     @classmethod
     def from_info(cls, info: WorkerInfo) -> Worker:
@@ -68,7 +95,7 @@ class Worker:
             authority=authority.encode(),
             tls=parts.scheme == "https",
             prefix=parts.path.rstrip("/").encode(),
-            models=(info.model,) if info.model else (),
+            _models=(info.model,) if info.model else (),
             message=info.message,
             generation=info.generation,
             kv_events=info.kv_events,
@@ -78,12 +105,17 @@ class Worker:
 
     @property
     def accepting(self) -> bool:
-        """May a new request be sent to it now? A half-open breaker lets one through as a trial."""
-        return (
-            self.health == "ready"
-            and self.in_flight < self.max_in_flight
-            and (self.breaker == "closed" or (self.breaker == "half_open" and self.in_flight == 0))
-        )
+        """May a new request be sent to it now?"""
+        return self.in_flight < self.limit
+
+    def changed(self) -> None:
+        """Its state is another, or it has become full, or is not full any more."""
+        if self._health != "ready" or self._breaker == "open":
+            self.limit = 0
+        else:
+            self.limit = self._max_in_flight if self._breaker == "closed" else min(1, self._max_in_flight)
+        for tell in self.watchers:
+            tell()
 
 
 def is_loopback(host: str) -> bool:

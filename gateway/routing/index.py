@@ -42,12 +42,12 @@ class CacheMirror:
         "_ghosts",
         "_ghosts_used",
         "_known",
-        "_resident",
         "_step",
         "_used",
         "capacity",
         "lower",
         "max_entries",
+        "resident",
         "shared",
     )
 
@@ -55,7 +55,8 @@ class CacheMirror:
         self.capacity = capacity
         self.max_entries = max(1, max_entries)
         self._known: int | None = None
-        self._resident: RecentMap[int] = RecentMap()
+        self.resident: RecentMap[int] = RecentMap()
+        """Bytes of each prefix that is on the device; read only."""
         self._ghosts: RecentMap[int] = RecentMap()
         self._used = 0
         self._ghosts_used = 0
@@ -68,7 +69,7 @@ class CacheMirror:
         """Tiers that this worker reads and others too."""
 
     def __len__(self) -> int:
-        return len(self._resident) + len(self._ghosts) + len(self.lower)
+        return len(self.resident) + len(self._ghosts) + len(self.lower)
 
     @property
     def used(self) -> int:
@@ -80,7 +81,7 @@ class CacheMirror:
         hashes = prompt.hashes
         if not hashes:
             return 0
-        resident = self._resident
+        resident = self.resident
         newest = resident.newest
         if hashes[-1] not in newest and hashes[-1] not in resident:
             return 0
@@ -88,18 +89,18 @@ class CacheMirror:
             return len(hashes)
         return len(hashes) - bisect_left(hashes, True, key=resident.__contains__)
 
-    def possible_depth(self, prompt: Fingerprint) -> int:
-        """As `depth`, for a cache that had never evicted what is still in sight."""
-        if self._known is not None:
-            return self.depth(prompt)
+    def possible_depth(self, prompt: Fingerprint, depth: int) -> int:
+        """What `depth` would be for a cache that had never evicted what is still in sight."""
         hashes = prompt.hashes
-        ghosts, resident = self._ghosts, self._resident
+        ghosts, resident = self._ghosts, self.resident
+        if depth == len(hashes) or not ghosts:
+            return depth
         return len(hashes) - bisect_left(hashes, True, key=lambda h: h in resident or h in ghosts)
 
     def touch(self, prompt: Fingerprint, depth: int) -> None:
         """The worker computes the prompt, of which `depth` prefixes are resident: all become the newest."""
         hashes = prompt.hashes
-        resident, ghosts = self._resident, self._ghosts
+        resident, ghosts = self.resident, self._ghosts
         fresh = len(hashes) - depth
         if self._discard.dictionaries:
             self._discard.step()
@@ -111,7 +112,7 @@ class CacheMirror:
                     self._ghosts_used -= ghosts.pop(key) or 0
             self._used += sum(resident.add(added, sizes))
         try:
-            resident.renew(islice(hashes, fresh, None))
+            resident.renew(hashes[fresh:] if fresh else hashes)
         except KeyError:  # a shallower prefix was taken out by the engine's word, a deeper one was not
             self._touch_each(prompt)
         if self._used > self.capacity or (fresh and len(self) > self.max_entries):
@@ -119,18 +120,18 @@ class CacheMirror:
 
     def _touch_each(self, prompt: Fingerprint) -> None:
         for key, size in zip(prompt.hashes, prompt.sizes(0), strict=True):
-            self._used += sum(self._resident.add((key,), (size,)))
+            self._used += sum(self.resident.add((key,), (size,)))
             self._ghosts_used -= self._ghosts.pop(key) or 0
 
     def forget(self, prompt: Fingerprint, depth: int) -> None:
         """What `touch(prompt, depth)` added was not computed after all."""
         for key in islice(prompt.hashes, len(prompt.hashes) - depth):
-            if (size := self._resident.pop(key)) is not None:
+            if (size := self.resident.pop(key)) is not None:
                 self._used -= size
 
     def correct(self, key: int, size: int, tiers: int) -> None:
         """The engine says in which tiers (`kv_blocks`) a prefix is."""
-        resident = self._resident
+        resident = self.resident
         if tiers & DEVICE:
             self.lower.pop(key, None)
             if key not in resident:
@@ -164,7 +165,7 @@ class CacheMirror:
         return len(hashes) - first, self._tiers_of(hashes[first])
 
     def _loadable(self, key: int) -> bool:
-        return key in self.lower or key in self._resident or any(s.get(key) for s in self.shared)
+        return key in self.lower or key in self.resident or any(s.get(key) for s in self.shared)
 
     def _tiers_of(self, key: int) -> int:
         tiers = self.lower.get(key, 0)
@@ -181,7 +182,7 @@ class CacheMirror:
 
     def clear(self) -> None:
         """The worker restarted, or says that its cache is empty."""
-        for discarded in (*self._resident.take(), *self._ghosts.take(), self.lower):
+        for discarded in (*self.resident.take(), *self._ghosts.take(), self.lower):
             self._discard.add(discarded)
         self.lower = {}
         self._used = self._ghosts_used = 0
@@ -191,11 +192,6 @@ class CacheMirror:
         if self._discard.dictionaries:
             self._discard.step()
         return bool(self._discard.dictionaries)
-
-    @property
-    def learning(self) -> bool:
-        """Is the capacity a guess, which hits on ghosts may raise?"""
-        return self._known is None
 
     def know_capacity(self, capacity: int) -> None:
         """The worker said how large its cache is. Learning only makes it smaller from now on, and never less
@@ -238,13 +234,15 @@ class CacheMirror:
 
     def _evict(self) -> None:
         """At most EVICTIONS at once, so that a bound which was lowered is reached over several requests."""
-        resident, ghosts = self._resident, self._ghosts
+        resident, ghosts = self.resident, self._ghosts
         if (over := self._used - self.capacity) > 0:
-            for key, size in resident.pop_oldest(EVICTIONS, over):
-                self._used -= size
-                if self._known is None:
+            gone = resident.pop_oldest(EVICTIONS, over)
+            in_bytes = sum(size for _, size in gone)
+            self._used -= in_bytes
+            if self._known is None:
+                self._ghosts_used += in_bytes
+                for key, size in gone:
                     ghosts.put(key, size)
-                    self._ghosts_used += size
         if (over := self._ghosts_used - int(self.capacity * GHOST_SHARE)) > 0:
             self._ghosts_used -= sum(size for _, size in ghosts.pop_oldest(EVICTIONS, over))
         excess = min(EVICTIONS, len(self) - self.max_entries)

@@ -170,7 +170,7 @@ class PeerExchange:
         state = self._at.get(item.worker)
         if state is None:
             return
-        prompt = Fingerprint(list(array("Q", item.hashes)), item.head_bytes, item.body_bytes, item.media)
+        prompt = Fingerprint.of(list(array("Q", item.hashes)), item.head_bytes, item.body_bytes, item.media)
         state.cache.touch(prompt, state.cache.depth(prompt))
         key = (sender, item.key)
         if key not in self._counted and len(self._counted) < COUNTED:

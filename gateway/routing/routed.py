@@ -30,13 +30,15 @@ FEW_TOKENS: Final = 8
 class Lane:
     """What requests for one model under one policy share."""
 
-    __slots__ = ("account", "decode", "name", "policy", "rates")
+    __slots__ = ("account", "candidates", "decode", "name", "policy", "rates")
 
     def __init__(self, name: str, policy: Policy, rates: ModelRates, account: PolicyAccount) -> None:
         self.name = name
         self.policy = policy
         self.rates, self.decode = rates
         self.account = account
+        self.candidates: list[WorkerState] | None = None
+        """Who serves the model and accepts requests; None after a change of that."""
 
     def estimate(self, state: WorkerState, work: Work, now: float) -> float:
         """Seconds to the first token of `work`, if it goes there now."""
@@ -46,7 +48,7 @@ class Lane:
 
 
 class RoutedRequest(msgspec.Struct, eq=False):
-    """Implements `Assignment`. `finish` must be called once, `counted` afterwards; second calls are ignored."""
+    """Implements `Assignment`. `finish` must be called once, then `counted`; second calls are ignored."""
 
     _router: Router
     _lane: Lane
@@ -83,10 +85,11 @@ class RoutedRequest(msgspec.Struct, eq=False):
     @property
     def reason(self) -> str:
         """See `Assignment.reason`: bytes that are cached, bytes to be loaded, and the estimate."""
-        load = f",load={self._work.loaded}B" if self._work.loaded else ""
+        hit = f"{self._lane.name}:hit={self._cached}/{self._total}B"
+        if self._work.loaded:
+            hit += f",load={self._work.loaded}B"
         why = f",{self._why}" if self._why else ""
-        hit = f"hit={self._cached}/{self._total}B{load}"
-        return f"{self._lane.name}:{hit},est={self.estimate * 1e3:.0f}ms{why}"
+        return f"{hit},est={self.estimate * 1e3:.0f}ms{why}"
 
     def first_byte(self, now: float) -> None:
         """See `Assignment.first_byte`. Later calls are ignored."""
@@ -94,13 +97,13 @@ class RoutedRequest(msgspec.Struct, eq=False):
             return
         self.ttft = now - self._now
         state = self._state
-        ended = state.queue.done(self, now)
+        served = state.queue.done(self, now)
         if (peers := self._router.peers) is not None:
             peers.prefilled(self.key, answered=True)
         if not self._work.end_seen:
             return
-        if ended is not None and self._was_as_predicted(ended[1]):
-            state.learn(self._lane.rates, self._work, ended[1])
+        if served is not None and self._was_as_predicted(served):
+            state.learn(self._lane.rates, self._work, served)
         self._lane.account.predicted(self.estimate, self.ttft)
 
     def _was_as_predicted(self, served: float) -> bool:
@@ -136,20 +139,21 @@ class RoutedRequest(msgspec.Struct, eq=False):
         output_tokens: int = 0,
     ) -> None:
         """See `Assignment.finish`."""
-        prompt = self._prompt
-        if prompt is None or self.outcome is not None:
+        if self.outcome is not None:
             return
         self.outcome = outcome
-        state = self._state
         self._ended = now
-        self._beside = state.worker.in_flight
-        state.worker.in_flight -= 1
+        worker = self.worker
+        self._beside = beside = worker.in_flight
+        worker.in_flight = beside - 1
+        if beside >= worker.limit:
+            worker.changed()
         if self.ttft is None:
-            state.queue.cancel(self, now)
+            self._state.queue.cancel(self, now)
             if (peers := self._router.peers) is not None:
                 peers.prefilled(self.key, answered=False)
-            if outcome != "ok":
-                state.cache.forget(prompt, self._depth)
+            if outcome != "ok" and self._prompt is not None:
+                self._state.cache.forget(self._prompt, self._depth)
         self._lane.account.ended += 1
         if prompt_tokens or output_tokens:
             self.counted(prompt_tokens, cached_tokens, output_tokens)
@@ -169,13 +173,12 @@ class RoutedRequest(msgspec.Struct, eq=False):
     def _counted(self, prompt: Fingerprint, prompt_tokens: int, cached_tokens: int) -> None:
         """The engine said how many tokens the prompt had, and perhaps how many of them were cached."""
         self.prompt_tokens = prompt_tokens
-        self.cached_tokens = cached_tokens
-        account = self._lane.account
-        account.prompt_tokens += prompt_tokens
-        account.cached_tokens += cached_tokens
+        self._lane.account.prompt_tokens += prompt_tokens
+        self._router.density.observe(self._total, prompt_tokens)
         state = self._state
-        self._router.learn_density(self._total, prompt_tokens)
         if cached_tokens > 0:
+            self.cached_tokens = cached_tokens
+            self._lane.account.cached_tokens += cached_tokens
             state.tells_hits = True
         if state.tells_hits:
             found = self._total * cached_tokens // prompt_tokens

@@ -25,8 +25,6 @@ from gateway.routing.settings import RoutingSettings
 from gateway.routing.state import WorkerState
 from gateway.routing.tiers import SharedStores
 
-DENSITY_STEP: Final = 0.02
-"""Relative change of the bytes per token that is worth resizing the mirrors for."""
 SHARED_PART: Final = 8
 """Tiers that several workers read get one in so many entries of the index, all together."""
 
@@ -44,8 +42,8 @@ class Router:
         self._lanes: dict[tuple[str | None, str], Lane] = {}
         self._rates: dict[str, ModelRates] = {}
         self._prior = 1.0 / (settings.prefill_tokens_per_s * settings.bytes_per_token)
-        self._density = TextDensity(settings.bytes_per_token)
-        self._applied_density = settings.bytes_per_token
+        self.density = TextDensity(settings.bytes_per_token, self._resize)
+        """Told of the tokens that engines count; cache sizes, which are in bytes, follow it."""
         self._states: dict[str, WorkerState] = {}
         self._left: list[CacheMirror] = []
         self._shared = SharedStores(settings.file_tier)
@@ -61,43 +59,40 @@ class Router:
     ) -> RoutedRequest:
         """See `gateway.routing.assignment.Router.assign`."""
         model = request.model
-        candidates = [
-            state
-            for state in self._states.values()
-            if (worker := state.worker).health == "ready"
-            and worker.in_flight < worker.max_in_flight
-            and model in worker.models
-            and (worker.breaker == "closed" or worker.accepting)
-        ]
+        lane = self._lanes.get((request.policy, model)) or self._open_lane(request.policy, model, exclude)
+        candidates = lane.candidates
+        if candidates is None:
+            candidates = lane.candidates = self._serving(model)
         if exclude:
             candidates = [state for state in candidates if state.worker.id not in exclude]
         if self._left and not self._left[-1].shed():
             self._left.pop()
         if not candidates:
             raise self._nobody(model, exclude)
-        lane = self._lanes.get((request.policy, model)) or self._open_lane(request.policy, model)
         prompt = fingerprint(model, request.head, request.body)
-        state, why, depth, estimate = lane.policy.choose(candidates, request, prompt, now)
+        choice = lane.policy.choose(candidates, request, prompt, now)
+        state, depth = choice.state, choice.depth
         cache = state.cache
         if depth < 0:
             depth = cache.depth(prompt)
-        possible = cache.possible_depth(prompt) if cache.learning else depth
-        work = state.work(prompt, depth, request.stream)
+        cached = prompt.covered(depth) if depth else 0
+        work = state.work(prompt, depth, cached, request.stream)
+        estimate = choice.estimate
         if estimate < 0.0:
             estimate = lane.estimate(state, work, now)
-        cached = prompt.covered(depth) if depth else 0
+        worker = state.worker
         routed = RoutedRequest(
             self,
             lane,
             state,
-            state.worker,
+            worker,
             prompt,
             depth,
             prompt.total_bytes,
             cached,
-            cached if possible == depth else prompt.covered(possible),
+            cached if depth == len(prompt.hashes) else prompt.covered(cache.possible_depth(prompt, depth)),
             work,
-            why,
+            choice.why,
             len(candidates),
             now,
             estimate,
@@ -105,12 +100,14 @@ class Router:
         state.queue.add(routed, work, now)
         if self.peers is not None:
             routed.key = next(self._keys)
-            self.peers.routed(routed.key, state.worker.id, work, prompt.covered(depth), prompt)
+            self.peers.routed(routed.key, worker.id, work, cached, prompt)
         cache.touch(prompt, depth)
         state.computed_bytes += work.new
         if state.recent_models.latest != model:
             state.recent_models.touch(model)
-        state.worker.in_flight += 1
+        worker.in_flight += 1
+        if worker.in_flight >= worker.limit:
+            worker.changed()
         self._recent.append(routed)
         return routed
 
@@ -122,7 +119,7 @@ class Router:
     def know_cache_size(self, worker_id: str, tokens: int) -> None:
         """The worker's prefix cache holds `tokens` (from its own metrics); unknown ids are ignored."""
         if (state := self._states.get(worker_id)) is not None:
-            state.cache.know_capacity(int(tokens * self._applied_density))
+            state.cache.know_capacity(int(tokens * self.density.applied))
 
     def observe_load(self, worker_id: str, waiting: int, now: float) -> None:
         """A worker says that `waiting` requests have no first token yet (vLLM: waiting and in prefill).
@@ -133,15 +130,6 @@ class Router:
         if (state := self._states.get(worker_id)) is not None:
             state.observe_waiting(waiting, now)
 
-    def learn_density(self, prompt_bytes: int, prompt_tokens: int) -> None:
-        """An engine counted the tokens of a prompt; cache sizes, which are in bytes, follow."""
-        self._density.observe(prompt_bytes, prompt_tokens)
-        change = self._density.bytes_per_token / self._applied_density
-        if abs(change - 1.0) > DENSITY_STEP:
-            self._applied_density = self._density.bytes_per_token
-            for state in self._states.values():
-                state.cache.rescale(change)
-
     def state(self, worker_id: str) -> WorkerState | None:
         """Of one member."""
         return self._states.get(worker_id)
@@ -150,8 +138,10 @@ class Router:
         """Per member: cache mirror, queue and rates, for metrics and the admin API. Read only."""
         return list(self._states.values())
 
-    def _open_lane(self, asked: str | None, model: str) -> Lane:
-        """Raises UnknownPolicyError. Only for models that are served, so that there are few."""
+    def _open_lane(self, asked: str | None, model: str, exclude: frozenset[str]) -> Lane:
+        """Raises UnknownPolicyError, NoWorkerError. Only for served models, so that there are few."""
+        if not self._serving(model):
+            raise self._nobody(model, exclude)
         settings = self.settings
         name = asked or settings.model_policies.get(model) or settings.policy
         lane = self._lanes.get((name, model))
@@ -162,6 +152,23 @@ class Router:
             lane = self._lanes[name, model] = Lane(name, policy, rates, self.account.of(name))
         self._lanes[asked, model] = lane
         return lane
+
+    def _serving(self, model: str) -> list[WorkerState]:
+        """Those that serve it and accept requests now, in the order of the fleet."""
+        return [
+            state
+            for state in self._states.values()
+            if model in state.worker.models and state.worker.accepting
+        ]
+
+    def _forget_candidates(self) -> None:
+        """A worker's state is another: see `Worker.watchers`."""
+        for lane in self._lanes.values():
+            lane.candidates = None
+
+    def _resize(self, factor: float) -> None:
+        for state in self._states.values():
+            state.cache.rescale(factor)
 
     def _nobody(self, model: str, exclude: frozenset[str]) -> NoWorkerError:
         workers = self.fleet.models().get(model)
@@ -180,6 +187,8 @@ class Router:
             cache = self._states.pop(worker.id).cache
             cache.clear()
             self._left.append(cache)
+            worker.watchers.remove(self._forget_candidates)
+            self._forget_candidates()
             self._share_index()
         else:
             self._states[worker.id].forget_cache()
@@ -190,8 +199,10 @@ class Router:
         settings = self.settings
         # Only an engine that tells what it stores is taken to have tiers to load from.
         shared = self._shared.read_by(worker.host) if worker.kv_events is not None else ()
-        cache = CacheMirror(int(settings.cache_tokens * self._applied_density), 1, shared)
+        cache = CacheMirror(int(settings.cache_tokens * self.density.applied), 1, shared)
         self._states[worker.id] = WorkerState(worker, cache, self._prices)
+        worker.watchers.append(self._forget_candidates)
+        self._forget_candidates()
         self._share_index()
 
     def _share_index(self) -> None:

@@ -6,7 +6,7 @@ thousand entries that takes three milliseconds, in which the event loop stands s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from gateway.routing.kv_wire import BlockHash
@@ -78,22 +78,22 @@ class RecentMap(Generic[V]):
         self._grown()
         return fresh
 
-    def renew(self, keys: Iterable[int]) -> None:
+    def renew(self, keys: Sequence[int]) -> None:
         """Make keys the newest, in order. Raises KeyError at one that is not there."""
         newest = self.newest
-        if older := [key for key in keys if key not in newest]:
-            for key in older:
-                if not self._renew(key):
-                    raise KeyError(key)
-            self._grown()
+        if all(map(newest.__contains__, keys)):
+            return
+        for key in keys:
+            if key not in newest and not self._renew(key):
+                raise KeyError(key)
+        self._grown()
 
     def _renew(self, key: int) -> bool:
-        newest, *older = self._generations
-        if key in newest:
-            return True
-        for generation in older:
+        newest = self.newest
+        for generation in self._generations:
             if key in generation:
-                newest[key] = generation.pop(key)
+                if generation is not newest:
+                    newest[key] = generation.pop(key)
                 return True
         return False
 
@@ -126,17 +126,18 @@ class RecentMap(Generic[V]):
         numbers) add up to `weight`."""
         taken: list[tuple[int, V]] = []
         most = min(most, self._count)
-        while len(taken) < most:
-            last = self._last()
-            key = self._oldest.pop()
-            if key not in last:
-                continue
-            value = last.pop(key)
-            taken.append((key, value))
-            if weight is not None:
-                weight -= value  # type: ignore[operator]
-                if weight <= 0:
-                    break
+        while len(taken) < most and (weight is None or weight > 0):
+            last, oldest = self._last(), self._oldest
+            while oldest and len(taken) < most:
+                key = oldest.pop()
+                if key not in last:
+                    continue
+                value = last.pop(key)
+                taken.append((key, value))
+                if weight is not None:
+                    weight -= value  # type: ignore[operator]
+                    if weight <= 0:
+                        break
         self._count -= len(taken)
         return taken
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.routing.estimate import LoadPrices, PrefillQueue, PrefillRates, Work, WorkerSpeed
+from gateway.routing.estimate import LoadPrices, PrefillRates, Work, WorkerSpeed
 from gateway.routing.fingerprint import Fingerprint
 from gateway.routing.fleet import Worker
 from gateway.routing.index import CacheMirror
+from gateway.routing.prefill_queue import PrefillQueue
 from gateway.routing.recent_models import RecentModels
 
 
@@ -53,7 +54,6 @@ class WorkerState:
         "_mean_service",
         "links",
         "load_prices",
-        "others_until",
         "queue",
         "recent_models",
         "speed",
@@ -69,8 +69,6 @@ class WorkerState:
         self.speed = WorkerSpeed()
         self.load_prices = LoadPrices(prices)
         self.recent_models = RecentModels()
-        self.others_until = 0.0
-        """When the work that other gateways have queued here should be done, on the router's clock."""
         self._mean_service = 0.0
         self.computed_bytes = 0
         """Prompt bytes sent here that were not thought to be cached, ever."""
@@ -81,9 +79,8 @@ class WorkerState:
         self.links: BlockWatcher | None = None
         """Set while there are KV events."""
 
-    def work(self, prompt: Fingerprint, depth: int, end_seen: bool) -> Work:
-        """What a prompt takes here, of which `depth` prefixes are on the device."""
-        cached = prompt.covered(depth) if depth else 0
+    def work(self, prompt: Fingerprint, depth: int, cached: int, end_seen: bool) -> Work:
+        """What a prompt takes here, of which `depth` prefixes, `cached` bytes, are on the device."""
         total = prompt.total_bytes
         cache = self.cache
         if (cache.lower or cache.shared) and cache.has_lower:
@@ -98,7 +95,7 @@ class WorkerState:
     def observe_waiting(self, waiting: int, now: float) -> None:
         """See `Router.observe_load`."""
         others = max(0, waiting - len(self.queue))
-        self.others_until = now + others * self._mean_service
+        self.queue.observe_others(now + others * self._mean_service)
 
     def learn(self, rates: PrefillRates, work: Work, seconds: float) -> None:
         """`work` took `seconds` of this worker's time."""

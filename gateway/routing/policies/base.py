@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from gateway.routing.assignment import RouteRequest
 from gateway.routing.fingerprint import Fingerprint
 from gateway.routing.state import WorkerState
 
 
-class Choice(NamedTuple):
+class Choice(msgspec.Struct, frozen=True, eq=False, gc=False):
     """`depth` (cached prefixes at the chosen worker) is -1 where the policy did not look."""
 
     state: WorkerState

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 from gateway.routing.assignment import RouteRequest
 from gateway.routing.estimate import ModelRates
@@ -28,29 +29,31 @@ class TimeToFirstToken:
         self, candidates: Sequence[WorkerState], request: RouteRequest, prompt: Fingerprint, now: float
     ) -> Choice:
         foresight, rates, slope = self._foresight, self._rates, self._decode.slope
-        overhead, by_byte, by_area = rates.overhead, rates.by_byte, rates.by_area
-        total = prompt.total_bytes
-        best = candidates[0]
-        best_depth = 0
-        best_cost = float("inf")
-        best_prefill = 0.0
-        best_load = 0
+        hashes, total = prompt.hashes, prompt.total_bytes
+        whole = len(hashes)
+        deepest, shallowest = (hashes[0], hashes[-1]) if whole else (None, None)
+        reckoned = -1
+        best, best_depth = candidates[0], 0
+        best_cost, best_prefill = inf, 0.0
         for state in candidates:
             cache = state.cache
-            depth = cache.depth(prompt)
-            cached = prompt.covered(depth) if depth else 0
-            if (cache.lower or cache.shared) and cache.has_lower:
-                cached = total - state.work(prompt, depth, True).new
-            new = total - cached
-            speed = state.speed.factor
-            prefill = speed * (overhead + by_byte * new + by_area * (new * (cached + total)))
+            newest = cache.resident.newest
+            depth = whole if deepest in newest and shallowest in newest else cache.depth(prompt)
+            if depth != reckoned:  # it is the same at most workers
+                cached = prompt.covered(depth) if depth else 0
+                computing = rates.seconds(total - cached, cached)
+                reckoned = depth
+            prefill = computing
+            if depth < whole and (cache.lower or cache.shared) and cache.has_lower:
+                prefill = rates.of(state.work(prompt, depth, cached, True))
+            prefill *= state.speed.factor
             cost = foresight * prefill + slope * state.worker.in_flight
-            if state.queue.waiting:
-                cost += state.queue.seconds(rates, speed, now)
-            if state.others_until > now:
-                cost += state.others_until - now
-            load = state.computed_bytes
-            if cost < best_cost or (cost == best_cost and load < best_load):
-                best, best_depth, best_cost, best_load = state, depth, cost, load
-                best_prefill = prefill
+            queue = state.queue
+            if queue.busy:
+                cost += queue.seconds(rates, state.speed.factor, now)
+                if queue.others_until > now:
+                    cost += queue.others_until - now
+            if cost > best_cost or (cost == best_cost and state.computed_bytes >= best.computed_bytes):
+                continue
+            best, best_depth, best_cost, best_prefill = state, depth, cost, prefill
         return Choice(best, "", best_depth, best_cost - (foresight - 1.0) * best_prefill)

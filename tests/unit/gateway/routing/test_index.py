@@ -90,7 +90,7 @@ def learned(cache: CacheMirror, truth: int) -> int:
     for _ in range(3_000):
         request = prompt(f"user {int(random.paretovariate(0.5)) % 200}", 4_096)
         predicted = cache.depth(request)
-        possible = cache.possible_depth(request)
+        possible = cache.possible_depth(request, predicted)
         actual = engine.depth(request)
         cache.observe_hit(request.covered(predicted), request.covered(possible), request.covered(actual))
         cache.touch(request, predicted)
