@@ -1,4 +1,4 @@
-"""What is asked of the image for GPUs on a machine without one. Each function is one check, as in `checks`."""
+"""What is asked of the image for GPUs on a machine without one. Each function is a check, as in `checks`."""
 
 from __future__ import annotations
 
