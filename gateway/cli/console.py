@@ -32,6 +32,10 @@ class Console:
         """The gateway listens."""
         self._say(f"Sluice {version} is at {self._url}")
 
+    def without_workers(self) -> None:
+        """Nothing can be answered until somebody adds one."""
+        self._say("It has no workers yet: name some with --worker-url, or POST them to /admin/workers.")
+
     def worker(self, info: WorkerInfo, seconds: float) -> None:
         """A worker's state, message or age changed."""
         now = (info.state, info.message)

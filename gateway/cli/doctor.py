@@ -40,13 +40,15 @@ def doctor(
     quick: Annotated[bool, typer.Option("--quick", help="Do not import vLLM (saves ten seconds).")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
-    """Check the set-up and say in one line how to mend what is wrong. Exit status 1 if anything failed.
+    """Check the set-up and say in one line how to mend what is wrong.
 
     Give it what you give `sluice serve`; nothing is started, installed or changed:
 
         sluice doctor
         sluice doctor --model ./my-model --port 9000
         sluice doctor --config sluice.yaml
+
+    Exit status 1 if anything failed.
     """
     try:
         flags = flag_layer(model=model, worker_url=worker_url, host=host, port=port)

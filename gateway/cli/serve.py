@@ -218,6 +218,8 @@ def _run(settings: Settings, listener: socket.socket, elsewhere: WorkersElsewher
         write_fleet(fleet_file, listed)
         keep_fleet_file()
     console.opened(sluice_version())
+    if not listed and settings.engine.fleet_file is None:
+        console.without_workers()
     console.example(None)
     keep = None if settings.engine.fleet_file else keep_fleet_file
     _run_gateway(settings, listener, fleet_file, keep_fleet_file=keep)
@@ -271,6 +273,8 @@ def _supervise(
         )
         console.opened(sluice_version())
         if not plans:
+            if not elsewhere() and settings.engine.fleet_file is None:
+                console.without_workers()
             console.example(None)
         return supervisor.run()
 
@@ -315,6 +319,9 @@ def _check_access(settings: Settings) -> None:
     if settings.access.key_file is not None:
         try:
             keys = len(KeyRing(settings.access.key_file))
+        except FileNotFoundError:
+            file = settings.access.key_file
+            fail(f"there is no key file {file}; `sluice key create --file {file} NAME` makes one")
         except (OSError, ValueError) as error:
             fail(f"the key file cannot be used: {error}")
     if problem := startup_error(settings.access, settings.listen.host, keys):

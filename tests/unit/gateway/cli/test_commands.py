@@ -82,7 +82,8 @@ def test_version_as_json() -> None:
         (["stray"], "unexpected argument 'stray'"),
         (["--config", "/no/such.yaml"], "/no/such.yaml: cannot read"),
         (["--port", "0", "--host", "0.0.0.0", "--engine", "fake"], "sluice key create"),
-        (["--port", "0", "--api-key-file", "/no/such/keys"], "key file cannot be used"),
+        (["--port", "0", "--api-key-file", "/no/such/keys"], "sluice key create --file /no/such/keys NAME"),
+        (["--port", "0", "--api-key-file", "/"], "key file cannot be used"),
         (["--port", "0", "--model", "/no/such/model"], "no model directory at /no/such/model"),
     ],
 )

@@ -71,6 +71,13 @@ def test_the_example_is_shown_once() -> None:
     assert out.getvalue().count("curl ") == 1
 
 
+def test_a_gateway_without_workers_says_how_to_add_some() -> None:
+    out = io.StringIO()
+    Console(URL, keys=False, out=out).without_workers()
+    assert "--worker-url" in out.getvalue()
+    assert "/admin/workers" in out.getvalue()
+
+
 def test_the_curl_line_survives_a_shell() -> None:
     words = shlex.split(curl_line(URL, "it's/a model", keys=False))
     assert words[:2] == ["curl", f"{URL}/v1/chat/completions"]
