@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 from cache.arena import Arena, SlotRef
 from cache.counters import MEMORY
-from cache.keys import ChunkKey
+from cache.keys import NAMESPACE_BYTES, ChunkKey
 from cache.policies.policy import EvictionPolicy, make_policy
+from cache.policies.quotas import QuotaPolicy
+from cache.settings import Owner, Quotas
 
 
 class Place(NamedTuple):
@@ -68,15 +71,17 @@ class Room:
     """The arena's slots shared among tenants. Not thread-safe: the store's lock is held around every call.
 
     Every tenant has a policy of its own, so one tenant's traffic evicts its own chunks once it has more than
-    its share: its quota if it has one, else an equal part of the arena.
+    its share: its quota if it has one, else an equal part of the arena. A namespace with a quota evicts its
+    own chunks once it has that.
     """
 
-    def __init__(self, arena: Arena, policy: str, quota: Callable[[str], int | None]) -> None:
+    def __init__(self, arena: Arena, policy: str, quotas: Quotas) -> None:
         self._arena = arena
         self._policy_name = policy
-        self._quota = quota
+        self._quotas = quotas
         self._policies: dict[str, EvictionPolicy] = {}
         self._used: dict[str, int] = {}
+        self._used_by: dict[bytes, int] = {}
 
     def used(self, tenant: str) -> int:
         """Bytes of the tenant's slots, being filled ones included."""
@@ -85,33 +90,33 @@ class Room:
     def tenants(self) -> Iterator[tuple[str, int]]:
         return iter(self._used.items())
 
-    def take(self, tenant: str) -> SlotRef | None:
-        """A free slot within the tenant's quota, None if there is none."""
-        nbytes = self._arena.slot_bytes
-        quota = self._quota(tenant)
-        if quota is not None and self.used(tenant) + nbytes > quota:
-            return None
-        ref = self._arena.allocate(nbytes)
-        if ref is not None:
-            self._used[tenant] = self.used(tenant) + nbytes
-        return ref
+    def namespaces(self) -> Iterator[tuple[bytes, int]]:
+        return iter(self._used_by.items())
 
-    def take_free(self, tenant: str, count: int) -> list[SlotRef]:
-        """At most `count` free slots within the tenant's quota: as many as there are, if those are fewer."""
-        nbytes, used, quota = self._arena.slot_bytes, self.used(tenant), self._quota(tenant)
-        if quota is not None:
+    def take(self, tenant: str, namespace: bytes) -> SlotRef | None:
+        """A free slot within the quotas of both, None if there is none."""
+        refs = self.take_free(tenant, namespace, 1)
+        return refs[0] if refs else None
+
+    def take_free(self, tenant: str, namespace: bytes, count: int) -> list[SlotRef]:
+        """At most `count` free slots within the quotas of both: as many as there are, if those are fewer."""
+        nbytes, used, used_by = self._arena.slot_bytes, self.used(tenant), self._used_by.get(namespace, 0)
+        quotas = self._quotas
+        if (quota := quotas.of(tenant)) is not None:
             count = min(count, max(0, quota - used) // nbytes)
+        if quotas.bound_namespaces and (quota := quotas.of(namespace)) is not None:
+            count = min(count, max(0, quota - used_by) // nbytes)
         refs = self._arena.allocate_whole(count)
         if refs:
             self._used[tenant] = used + len(refs) * nbytes
+            self._used_by[namespace] = used_by + len(refs) * nbytes
         return refs
 
-    def is_full_for(self, tenant: str) -> bool:
-        """Whether the tenant has a quota and has used it up."""
-        quota = self._quota(tenant)
-        return quota is not None and self.used(tenant) + self._arena.slot_bytes > quota
+    def is_full_for(self, tenant: str, namespace: bytes) -> bool:
+        """Whether one of the two has a quota and has used it up."""
+        return self._is_full(tenant, self.used(tenant)) or self._has_its_quota(namespace)
 
-    def give(self, ref: SlotRef, tenant: str) -> None:
+    def give(self, ref: SlotRef, tenant: str, namespace: bytes) -> None:
         """Return a slot."""
         self._arena.free(ref)
         left = self._used[tenant] - ref.nbytes
@@ -119,6 +124,11 @@ class Room:
             self._used[tenant] = left
         else:
             del self._used[tenant]
+        left = self._used_by[namespace] - ref.nbytes
+        if left:
+            self._used_by[namespace] = left
+        else:
+            del self._used_by[namespace]
 
     def admit(self, entry: Entry) -> None:
         """The entry's slot may from now on be chosen as a victim."""
@@ -131,17 +141,24 @@ class Room:
     def policy(self, tenant: str) -> EvictionPolicy:
         policy = self._policies.get(tenant)
         if policy is None:
-            policy = self._policies[tenant] = make_policy(self._policy_name, self._arena.data_bytes)
+            make = partial(make_policy, self._policy_name)
+            policy = make(self._arena.data_bytes)
+            if self._quotas.bound_namespaces:
+                policy = QuotaPolicy(policy, make, self._quotas.of, lambda key: (key[:NAMESPACE_BYTES],))
+            self._policies[tenant] = policy
         return policy
 
-    def victim(self, tenant: str, protected: Callable[[bytes], bool]) -> bytes | None:
-        """The chunk to drop so that `tenant` may save one; None if nothing may be dropped.
+    def victim(self, tenant: str, namespace: bytes, protected: Callable[[bytes], bool]) -> bytes | None:
+        """The chunk to drop so that one of `tenant` and `namespace` may be saved; None if nothing may be.
 
-        The tenant's own when it has its share or more, else one of whoever is furthest above theirs.
+        The namespace's or the tenant's own when it has its quota or its share, else one of whoever is
+        furthest above theirs.
         """
-        quota = self._quota(tenant)
-        if quota is not None and self.used(tenant) + self._arena.slot_bytes > quota:
-            return self.policy(tenant).evict(protected)
+        policy = self.policy(tenant)
+        if isinstance(policy, QuotaPolicy) and self._has_its_quota(namespace):
+            return policy.evict_of(namespace, protected)
+        if self._is_full(tenant, self.used(tenant)):
+            return policy.evict(protected)
         by_excess = sorted(self._used, key=lambda name: self._used[name] / self._share(name), reverse=True)
         if self.used(tenant) >= self._share(tenant):
             by_excess.insert(0, tenant)
@@ -151,6 +168,13 @@ class Room:
                 return key
         return None
 
+    def _has_its_quota(self, namespace: bytes) -> bool:
+        return self._quotas.bound_namespaces and self._is_full(namespace, self._used_by.get(namespace, 0))
+
+    def _is_full(self, owner: Owner, used: int) -> bool:
+        quota = self._quotas.of(owner)
+        return quota is not None and used + self._arena.slot_bytes > quota
+
     def _share(self, tenant: str) -> float:
-        quota = self._quota(tenant)
+        quota = self._quotas.of(tenant)
         return max(1.0, quota if quota is not None else self._arena.data_bytes / max(1, len(self._used)))

@@ -14,14 +14,15 @@ from typing import NamedTuple
 from cache.arena import Arena, SlotRef
 from cache.counters import MEMORY, StoreCounters, TierCounters
 from cache.index import Entry, Place, Room
-from cache.keys import NAMESPACE_BYTES, ChunkKey
+from cache.keys import ChunkKey, namespace_of
 from cache.pins import Pins
 from cache.policies.lru import LRU
+from cache.settings import Quotas
 from cache.tiers.tier import Fault
 
 _EVENTS = 1 << 16
 _VICTIMS_THAT_STAY = 8
-"""Slots tried in one `take` that turn out to be unwritten: then the save is dropped, not the whole arena
+"""Slots tried for one entry that turn out to be unwritten: then the save is dropped, not the whole arena
 flushed."""
 
 
@@ -41,7 +42,7 @@ class Ledger:
         self,
         arena: Arena,
         policy: str,
-        quota: Callable[[str], int | None],
+        quotas: Quotas,
         tenant_of: Callable[[bytes], str | None],
     ) -> None:
         """`tenant_of` a namespace, None for one that was not opened."""
@@ -65,7 +66,7 @@ class Ledger:
         self.before_drop: Callable[[Entry], bool] = _let_go
         """Asked before a slot is evicted; True: its bytes are being written, and the slot is dropped after
         that."""
-        self.room = Room(arena, policy, quota)
+        self.room = Room(arena, policy, quotas)
         self._tenant_of = tenant_of
         self._found_tenants: dict[bytes, str] = {}
 
@@ -76,7 +77,7 @@ class Ledger:
         `tidy`-ed."""
         entry = self.entries.get(key)
         if entry is None:
-            entry = self.entries[key] = Entry(key, self.tenant(key[:NAMESPACE_BYTES]))
+            entry = self.entries[key] = Entry(key, self.tenant(namespace_of(key)))
             entry.pinned = bool(self.pins) and key in self.pins
         return entry
 
@@ -128,33 +129,30 @@ class Ledger:
 
     # Slots
 
-    def take(self, tenant: str) -> SlotRef | None:
-        """A slot to write into, evicting what must go for it; None if all that could go is in use."""
+    def begin(self, entry: Entry) -> SlotRef | None:
+        """Give an entry without a slot one to be filled, evicting what must go for it; None if all that could
+        go is in use."""
+        tenant, namespace = entry.tenant, namespace_of(entry.key)
         with self.lock:
             stayed = 0
-            while (ref := self.room.take(tenant)) is None:
-                key = self.room.victim(tenant, self._is_held)
+            while (ref := self.room.take(tenant, namespace)) is None:
+                key = self.room.victim(tenant, namespace, self._is_held)
                 if key is None or stayed > _VICTIMS_THAT_STAY:
-                    self.counters.quota_refusals += self.room.is_full_for(tenant)
+                    self.counters.quota_refusals += self.room.is_full_for(tenant, namespace)
                     return None
                 stayed += not self._evict(self.entries[ChunkKey(key)])
+            self.far.remove(entry.key)
+            entry.landing = ref
             return ref
 
-    def begin(self, entry: Entry) -> SlotRef | None:
-        """Give an entry without a slot one to be filled; None if there is no room."""
-        with self.lock:
-            entry.landing = self.take(entry.tenant)
-            if entry.landing is not None:
-                self.far.remove(entry.key)
-            return entry.landing
-
     def begin_all(self, entries: Sequence[Entry], *, evict: bool = True) -> int:
-        """Give entries of one tenant, none of which has a slot, one each to be filled; how many of them got
-        one, from the first on. Without `evict` only as many as are free."""
+        """Give entries of one namespace, none of which has a slot, one each to be filled; how many of them
+        got one, from the first on. Without `evict` only as many as are free."""
         if not entries:
             return 0
         with self.lock:
-            refs = self.room.take_free(entries[0].tenant, len(entries))
+            first = entries[0]
+            refs = self.room.take_free(first.tenant, namespace_of(first.key), len(entries))
             for entry, ref in zip(entries, refs, strict=False):
                 entry.landing = ref
             if len(self.far):
@@ -201,7 +199,7 @@ class Ledger:
         with self.lock:
             ref, entry.landing, entry.fetching = entry.landing, None, False
             if ref is not None:
-                self.room.give(ref, entry.tenant)
+                self.room.give(ref, entry.tenant, namespace_of(entry.key))
             self._wake(entry)
             self.tidy(entry)
 
@@ -276,7 +274,7 @@ class Ledger:
         with self.lock:
             wanted = self.arena.capacity * (1 - share)
             while self.arena.used - self.leaving * self.arena.slot_bytes > wanted:
-                key = self.room.victim("", self._is_held)
+                key = self.room.victim("", b"", self._is_held)
                 if key is None:
                     return
                 self._evict(self.entries[ChunkKey(key)])
@@ -363,7 +361,7 @@ class Ledger:
 
     def _free(self, entry: Entry, ref: SlotRef) -> None:
         entry.slot = None
-        self.room.give(ref, entry.tenant)
+        self.room.give(ref, entry.tenant, namespace_of(entry.key))
 
     def _wake(self, entry: Entry) -> None:
         waiters, entry.waiters = entry.waiters, []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,8 +19,7 @@ from cache.ladder import Streamer
 from cache.landing import FrameLanding
 from cache.lane import Lane, MakeLane
 from cache.policies.policy import EvictionPolicy, make_policy
-from cache.policies.quotas import QuotaPolicy
-from cache.settings import LinkSettings
+from cache.settings import NO_QUOTAS, LinkSettings, Owner, Quotas
 from cache.tiers.tier import Apportioned, Fault, Found, Frame, Tier
 
 _log = logging.getLogger(__name__)
@@ -28,9 +27,12 @@ _READS_WAITING = 4096
 _WRITES_WAITING = 1024
 """Jobs, each of many chunks."""
 _MISSES_KEPT = 4096
+REFUSED = frozenset({Fault.FULL, Fault.QUOTA, Fault.NAMESPACE_QUOTA})
+"""Faults of a put that eviction may mend."""
 _STUCK_FACTOR = 2.0
 """A lane whose job takes this many times its deadline counts as broken."""
 _CLOSE_SECONDS = 2.0
+_TENANTS_SECONDS = 1.0
 
 T = TypeVar("T")
 
@@ -74,8 +76,8 @@ class Link:
         """Of the frames that this process knows of; None for a tier that its own server bounds."""
         if tier.capacity is not None:
             self.policy = make_policy(policy, tier.capacity)
-        self.quotas: QuotaPolicy | None = None
-        """The same, where tenants have bounds of their own."""
+        self.quotas: Quotas = NO_QUOTAS
+        """What tenants and namespaces may have in the tier."""
         self.streamer: Streamer | None = None
         """Chooses levels, where the settings ask for that."""
         self.beside: Callable[[Sequence[ChunkKey]], list[ChunkKey]] = lambda keys: []
@@ -84,6 +86,8 @@ class Link:
         self._clock = clock
         self._breaker = Breaker(settings.failures_to_open, settings.retry_seconds)
         self._breaker_lock = threading.Lock()
+        self._tenants_known: dict[str, int] = {}
+        self._tenants_until = float("-inf")
         self._misses: OrderedDict[ChunkKey, float] = OrderedDict()
 
     def available(self) -> bool:
@@ -130,7 +134,7 @@ class Link:
             if fault is None:
                 counters.saves += 1
                 counters.written_bytes += frame.nbytes
-            elif fault not in (Fault.FULL, Fault.QUOTA):
+            elif fault not in REFUSED:
                 counters.fault(fault)
         return faults
 
@@ -178,11 +182,25 @@ class Link:
             chunks=chunks,
             used_bytes=self.tier.used(),
             streamed=dict(self.streamer.chunks) if self.streamer is not None else {},
-            tenants=dict(self.tier.used_by()) if isinstance(self.tier, Apportioned) else {},
+            tenants=self._tenants(),
             capacity_bytes=self.tier.capacity,
             queued=len(self.waiting),
             available=self.available(),
         )
+
+    def used_by(self) -> Mapping[Owner, int]:
+        """Bytes in the tier by tenant and by namespace, where it counts them."""
+        return self.tier.used_by() if isinstance(self.tier, Apportioned) else {}
+
+    def _tenants(self) -> dict[str, int]:
+        """Bytes by tenant, read anew once a second: engines ask for statistics with every request."""
+        now = self._clock()
+        if now >= self._tenants_until:
+            self._tenants_until = now + _TENANTS_SECONDS
+            self._tenants_known = {
+                owner: used for owner, used in self.used_by().items() if isinstance(owner, str)
+            }
+        return dict(self._tenants_known)
 
     def close(self) -> bool:
         """Stop the lanes; returns whether both have ended, so that nothing touches a slot any more."""

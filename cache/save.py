@@ -20,7 +20,9 @@ from cache.ladder import Streamer
 from cache.landing import RAW
 from cache.layout import KVLayout, view_of
 from cache.ledger import Ledger
-from cache.link import Link, Save
+from cache.link import REFUSED, Link, Save
+from cache.policies.quotas import QuotaPolicy
+from cache.settings import Owner
 from cache.tiers.tier import Fault, Frame
 
 _log = logging.getLogger(__name__)
@@ -229,9 +231,7 @@ class Saver:
                         done.add(frame.key)
                         self._placed(link, frame, wall)
             refused = {
-                frame.key: fault
-                for frame, fault in zip(left, faults, strict=True)
-                if fault in (Fault.FULL, Fault.QUOTA)
+                frame.key: fault for frame, fault in zip(left, faults, strict=True) if fault in REFUSED
             }
             left = [frame for frame in left if frame.key in refused]
         for frame in left:
@@ -239,11 +239,16 @@ class Saver:
         return done
 
     def _make_room_for(self, link: Link, frames: Sequence[Frame], refused: Mapping[ChunkKey, Fault]) -> bool:
-        """Evict for frames that were refused: a tenant's own chunks where its quota is used up."""
-        wanted: Counter[str | None] = Counter()
+        """Evict for frames that were refused: a tenant's or a namespace's own chunks where its quota is used
+        up."""
+        wanted: Counter[Owner | None] = Counter()
         for frame in frames:
-            wanted[frame.tenant if refused[frame.key] is Fault.QUOTA else None] += frame.nbytes
-        made = [self._make_room(link, nbytes, tenant) for tenant, nbytes in wanted.items()]
+            owners: dict[Fault, Owner] = {
+                Fault.QUOTA: frame.tenant,
+                Fault.NAMESPACE_QUOTA: namespace_of(frame.key),
+            }
+            wanted[owners.get(refused[frame.key])] += frame.nbytes
+        made = [self._make_room(link, nbytes, owner) for owner, nbytes in wanted.items()]
         return any(made)
 
     def _write_better(self, link: Link, streamer: Streamer, saves: Sequence[Save]) -> None:
@@ -270,14 +275,14 @@ class Saver:
         if link.policy is not None:
             link.policy.insert(frame.key, frame.nbytes)
 
-    def _make_room(self, link: Link, nbytes: int, tenant: str | None) -> bool:
-        """Evict frames of about `nbytes`, of one tenant if it is named; whether any room was made."""
+    def _make_room(self, link: Link, nbytes: int, owner: Owner | None) -> bool:
+        """Evict frames of about `nbytes`, of one owner if one is named; whether any room was made."""
         if link.policy is None:
             return False
-        victims = self._victims(link, nbytes, tenant)
+        victims = self._victims(link, nbytes, owner)
         if not victims:
             self.index(link)
-            victims = self._victims(link, nbytes, tenant)
+            victims = self._victims(link, nbytes, owner)
         fresh = link.contains(victims)
         doomed: list[ChunkKey] = []
         with self._ledger.lock:
@@ -301,18 +306,19 @@ class Saver:
             link.counters.evictions += len(doomed)
         return bool(victims)
 
-    def _victims(self, link: Link, nbytes: int, tenant: str | None) -> list[ChunkKey]:
+    def _victims(self, link: Link, nbytes: int, owner: Owner | None) -> list[ChunkKey]:
         victims: list[ChunkKey] = []
         freed = 0
         if link.policy is None:
             return victims
         with self._ledger.lock:
-            while freed < nbytes or (tenant is None and len(victims) < _EVICT_AT_ONCE):
+            while freed < nbytes or (owner is None and len(victims) < _EVICT_AT_ONCE):
                 stays = partial(self._stays, link)
-                if tenant is None:
+                if owner is None:
                     key = link.policy.evict(stays)
                 else:
-                    key = link.quotas.evict_of(tenant, stays) if link.quotas is not None else None
+                    policy = link.policy
+                    key = policy.evict_of(owner, stays) if isinstance(policy, QuotaPolicy) else None
                 if key is None:
                     break
                 victims.append(ChunkKey(key))

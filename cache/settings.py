@@ -13,8 +13,49 @@ WriteMode = Literal["through", "back", "never"]
 """When a tier gets a chunk: as soon as it is saved, when memory is about to drop it, or only by `move`."""
 PolicyName = Literal["lru", "s3fifo"]
 
+Owner = str | bytes
+"""Whom bytes are counted for: a tenant by name, or a namespace by the 16 bytes of its digest."""
+
+_DIGEST = re.compile("[0-9a-f]{32}")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]i?B?|B)?", re.IGNORECASE)
 _UNITS = {"": 1, "K": 10, "M": 20, "G": 30, "T": 40}
+
+
+class Quotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What any one tenant and any one namespace may have in a tier. A chunk counts for both of its own."""
+
+    tenant_bytes: int | None = None
+    """Most bytes of any one tenant in this tier (directly under `kv`: in memory); None: no limit."""
+    tenants: Mapping[str, int] = {}
+    """The same for named tenants, before `tenant_bytes`."""
+    namespace_bytes: int | None = None
+    """Most bytes of any one namespace: one model, adapter, tenant and quality."""
+    namespaces: Mapping[str, int] = {}
+    """The same for namespaces by digest, as `sluice cache stats` shows them, before `namespace_bytes`."""
+
+    def __post_init__(self) -> None:
+        for digest in self.namespaces:
+            if _DIGEST.fullmatch(digest) is None:
+                raise ValueError(f"namespaces: {digest!r} is no digest of 32 hexadecimal digits")
+
+    def of(self, owner: Owner) -> int | None:
+        """What a tenant (by name) or a namespace (by digest) may have here; None: no limit of its own."""
+        if isinstance(owner, bytes):
+            return self.namespaces.get(owner.hex(), self.namespace_bytes)
+        return self.tenants.get(owner, self.tenant_bytes)
+
+    @property
+    def bound_tenants(self) -> bool:
+        """Whether any tenant is limited."""
+        return self.tenant_bytes is not None or bool(self.tenants)
+
+    @property
+    def bound_namespaces(self) -> bool:
+        """Whether any namespace is limited."""
+        return self.namespace_bytes is not None or bool(self.namespaces)
+
+
+NO_QUOTAS = Quotas()
 
 
 class LinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,7 +112,7 @@ class MemorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pack: PackSettings | None = None
 
 
-class FileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class FileSettings(Quotas, frozen=True, forbid_unknown_fields=True):
     """A directory, shared by any number of processes."""
 
     path: str
@@ -83,18 +124,10 @@ class FileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fsync: bool = False
     """Wait for the disk before a chunk counts as written. Without it a power cut may tear the newest files,
     which their checksums then turn into misses."""
-    tenant_bytes: int | None = None
-    """Bytes of any one tenant, over all processes; None: no limit but the directory's own."""
-    tenants: Mapping[str, int] = {}
-    """Bytes of named tenants, before `tenant_bytes`."""
     link: LinkSettings = LinkSettings(batch=32)
 
-    def quota(self, tenant: str) -> int | None:
-        """What a tenant may have in the directory; None: no limit of its own."""
-        return self.tenants.get(tenant, self.tenant_bytes)
 
-
-class ValkeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ValkeySettings(Quotas, frozen=True, forbid_unknown_fields=True):
     """A Valkey or Redis server."""
 
     url: str
@@ -113,7 +146,7 @@ class ValkeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"ValkeySettings(url={url!r}, ttl_seconds={self.ttl_seconds}, prefix={self.prefix!r})"
 
 
-class ObjectSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ObjectSettings(Quotas, frozen=True, forbid_unknown_fields=True):
     """A bucket of an S3-compatible object store. Credentials come from the usual AWS_* environment."""
 
     url: str
@@ -125,7 +158,7 @@ class ObjectSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     link: LinkSettings = LinkSettings(timeout_seconds=10.0, write="back")
 
 
-class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class StoreSettings(Quotas, frozen=True, forbid_unknown_fields=True):
     """The whole store. Absent tiers are None."""
 
     memory: MemorySettings = MemorySettings()
@@ -148,10 +181,6 @@ class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     far_chunks: int = 100_000
     """Chunks remembered that only Valkey or S3 have; beyond, what was not used for longest is forgotten here
     and has to be asked for again. One takes 700 bytes."""
-    tenant_bytes: int | None = None
-    """Arena bytes of any one tenant; None: no limit."""
-    tenants: Mapping[str, int] = {}
-    """Arena bytes of named tenants, before `tenant_bytes`."""
 
 
 def store_settings(mapping: Mapping[str, Any]) -> StoreSettings:
@@ -176,8 +205,8 @@ def parse_size(text: str) -> int:
 
 def _sizes(value: Any, name: str = "") -> Any:
     if isinstance(value, Mapping):
-        inner = "bytes" if name == "tenants" else None
+        inner = "bytes" if name in ("tenants", "namespaces") else None
         return {key: _sizes(item, inner or str(key)) for key, item in value.items()}
-    if isinstance(value, str) and name in ("bytes", "tenant_bytes"):
+    if isinstance(value, str) and name in ("bytes", "tenant_bytes", "namespace_bytes"):
         return parse_size(value)
     return value

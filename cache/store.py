@@ -102,7 +102,7 @@ class Store:
         plans = plan_tiers(settings, self.chunk_bytes) if tiers is None else tiers
         links = self._links = {plan.tier.name: self._link(plan, make_lane) for plan in plans}
         self.arena = Arena(settings.memory.bytes, self.chunk_bytes, prefault=settings.memory.prefault)
-        ledger = self._ledger = Ledger(self.arena, settings.memory.policy, self._quota, self._tenant)
+        ledger = self._ledger = Ledger(self.arena, settings.memory.policy, settings, self._tenant)
         blocks = settings.chunk_blocks
         self._saver = Saver(ledger, links, layout, blocks, codec_for=self._codec_for, wall=wall)
         self._fetcher = Fetcher(
@@ -558,12 +558,10 @@ class Store:
                 " give it to a namespace of another kind instead"
             )
         link = Link(plan.tier, plan.link, codec, self.economy, self._clock, plan.policy, make_lane)
-        if plan.quota is not None and link.policy is not None:
-            link.policy = link.quotas = QuotaPolicy(
-                link.policy,
-                partial(make_policy, plan.policy),
-                plan.quota,
-                lambda key: self._ledger.tenant(namespace_of(ChunkKey(key))),
+        link.quotas = plan.quotas
+        if link.policy is not None and (plan.quotas.bound_tenants or plan.quotas.bound_namespaces):
+            link.policy = QuotaPolicy(
+                link.policy, partial(make_policy, plan.policy), plan.quotas.of, self._owners
             )
         if plan.link.stream_seconds is not None:
             if plan.tier.capacity is not None:
@@ -612,8 +610,9 @@ class Store:
             self._saver.remove(self._links[name], [entry.key])
         self._ledger.clear(entry)
 
-    def _quota(self, tenant: str) -> int | None:
-        return self.settings.tenants.get(tenant, self.settings.tenant_bytes)
+    def _owners(self, key: bytes) -> tuple[str, bytes]:
+        namespace = namespace_of(ChunkKey(key))
+        return self._ledger.tenant(namespace), namespace
 
     def _tenant(self, namespace: bytes) -> str | None:
         known = self._namespaces.get(namespace)

@@ -21,6 +21,7 @@ from cache.arena import Arena
 from cache.index import Place
 from cache.keys import KEY_BYTES, ChunkKey
 from cache.ledger import Ledger
+from cache.settings import NO_QUOTAS
 
 app = typer.Typer(add_completion=False)
 
@@ -31,7 +32,7 @@ def main(
     most: Annotated[int, typer.Option(help="The setting `far_chunks`.")] = 100_000,
 ) -> None:
     arena = Arena(1 << 20, 1 << 16)
-    ledger = Ledger(arena, "lru", lambda tenant: None, lambda namespace: "")
+    ledger = Ledger(arena, "lru", NO_QUOTAS, lambda namespace: "")
     ledger.unbounded = frozenset({"valkey"})
     namespace = os.urandom(16)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from cache.settings import LinkSettings, StoreSettings
+from cache.settings import NO_QUOTAS, LinkSettings, Quotas, StoreSettings
 from cache.tiers.tier import Tier
 
 
@@ -17,8 +17,8 @@ class TierPlan(NamedTuple):
     link: LinkSettings
     policy: str = "lru"
     """For tiers with a capacity."""
-    quota: Callable[[str], int | None] | None = None
-    """What a tenant may have in a tier that bounds that; None where no tenant has a bound."""
+    quotas: Quotas = NO_QUOTAS
+    """What tenants and namespaces may have in a tier that bounds that."""
 
 
 def plan_tiers(settings: StoreSettings, chunk_bytes: int) -> list[TierPlan]:
@@ -35,9 +35,8 @@ def plan_tiers(settings: StoreSettings, chunk_bytes: int) -> list[TierPlan]:
     if (file := settings.file) is not None:
         from cache.tiers.file import FileTier
 
-        tier = FileTier(file.path, file.bytes, fsync=file.fsync, quota=file.quota)
-        bounded = file.tenant_bytes is not None or file.tenants
-        plans.append(TierPlan(tier, file.link, file.policy, file.quota if bounded else None))
+        tier = FileTier(file.path, file.bytes, fsync=file.fsync, quotas=file)
+        plans.append(TierPlan(tier, file.link, file.policy, file))
     if (valkey := settings.valkey) is not None:
         with _client_library("valkey"):
             from cache.tiers.valkey import ValkeyTier

@@ -12,6 +12,7 @@ import numpy as np
 
 from cache.frame import FrameError, decode_head, encode_head
 from cache.keys import ChunkKey
+from cache.settings import Owner
 from cache.tiers.tier import Apportioned, Bytes, Fault, Found, Frame, Landing, Tier
 
 Operation = Literal["get", "put", "delete", "contains"]
@@ -71,7 +72,7 @@ class FaultyTier:
     def used(self) -> int:
         return self._inner.used()
 
-    def used_by(self) -> Mapping[str, int]:
+    def used_by(self) -> Mapping[Owner, int]:
         return self._inner.used_by() if isinstance(self._inner, Apportioned) else {}
 
     def resume(self) -> None:

@@ -3,7 +3,7 @@
     <root>/<namespace>/<2 hex digits>/<60 hex digits>.kv     one frame
     <root>/tmp/                                               frames being written
     <root>/usage                                              bytes of all frames (`usage.py`)
-    <root>/shares/, <root>/<namespace>/tenant                 bytes by tenant (`shares.py`)
+    <root>/shares/, <root>/<namespace>/tenant                 whose bytes they are (`shares.py`)
     <root>/users                                              locked (shared) by everyone who has the
     directory open
 
@@ -18,13 +18,14 @@ import fcntl
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import count
 
 from cache.frame import HEAD_BYTES, FrameError, head_bytes
 from cache.keys import KEY_BYTES, NAMESPACE_BYTES, ChunkKey
-from cache.tiers.shares import Shares, by_owner
+from cache.settings import NO_QUOTAS, Owner, Quotas
+from cache.tiers.shares import Shares, Tally
 from cache.tiers.tier import Bytes, Fault, Found, Frame, Landing
 from cache.tiers.usage import Busy, Usage, flock
 
@@ -43,8 +44,8 @@ _GONE = frozenset({errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EROFS, errno.
 
 
 class FileTier:
-    """Bounded by bytes over all processes, and so is each tenant's part of them. Files are readable by their
-    owner only: KV tells what was asked."""
+    """Bounded by bytes over all processes, and so are tenants' and namespaces' parts of them. Files are
+    readable by their owner only: KV tells what was asked."""
 
     name = "file"
     shared = True
@@ -55,17 +56,17 @@ class FileTier:
         capacity: int,
         *,
         fsync: bool = False,
-        quota: Callable[[str], int | None] = lambda tenant: None,
+        quotas: Quotas = NO_QUOTAS,
     ) -> None:
         """Opens or makes the directory; alone in it, removes what killed writers left and counts its bytes.
 
-        `quota` is what a tenant may have here, None for no bound of its own. Raises OSError if the directory
-        cannot be made or written to.
+        `quotas` bound tenants and namespaces over all processes. Raises OSError if the directory cannot be
+        made or written to.
         """
         self.capacity = capacity
         self._root = os.path.abspath(os.path.expanduser(root))
         self._fsync = fsync
-        self._quota = quota
+        self._quotas = quotas
         self._tmp = os.path.join(self._root, "tmp")
         os.makedirs(self._root, mode=0o700, exist_ok=True)
         _make_directory(self._tmp)
@@ -83,7 +84,7 @@ class FileTier:
     def used(self) -> int:
         return self._usage.read()
 
-    def used_by(self) -> dict[str, int]:
+    def used_by(self) -> dict[Owner, int]:
         return self._shares.all()
 
     def get(self, keys: Sequence[ChunkKey], landing: Landing, deadline: float) -> list[Fault | None]:
@@ -129,15 +130,16 @@ class FileTier:
                 written[number] = self._write(frames[number])
             except OSError as error:
                 answers[number] = _lost(error)
-        surplus: Counter[str] = Counter()
+        surplus = Tally()
         for number in admitted:
-            surplus[frames[number].tenant] += frames[number].nbytes if number not in written else 0
+            if number not in written:
+                surplus.add(frames[number].key, frames[number].tenant, frames[number].nbytes)
         published: set[int] = set()
         try:
             with self._usage.locked(deadline):
                 for number, path in written.items():
                     frame = frames[number]
-                    surplus[frame.tenant] += self._publish(path, frame.key)
+                    surplus.add(frame.key, frame.tenant, self._publish(path, frame.key))
                     published.add(number)
                     self._shares.claim(_namespace(frame.key), frame.tenant)
                 self._take_off(surplus)
@@ -152,11 +154,11 @@ class FileTier:
         answers: list[int | Fault] = []
         try:
             with self._usage.locked(deadline):
-                freed: Counter[str] = Counter()
+                freed = Tally()
                 for key in keys:
                     answers.append(answer := self._unlink(self._path(key)))
                     if not isinstance(answer, Fault):
-                        freed[self._shares.owner(_namespace(key))] += answer
+                        freed.add(key, self._shares.owner(_namespace(key)), answer)
                 self._take_off(freed)
         except OSError as error:
             answers += [_fault(error)] * (len(keys) - len(answers))
@@ -227,27 +229,24 @@ class FileTier:
         answers: list[Fault | None] = []
         with self._usage.locked(deadline):
             used = self._usage.read()
-            added: Counter[str] = Counter()
+            added = Tally()
             for frame in frames:
-                quota = self._quota(frame.tenant)
-                theirs = 0 if quota is None else self._shares.used(frame.tenant) + added[frame.tenant]
-                if used + added.total() + frame.nbytes > self.capacity:
-                    answers.append(Fault.FULL)
-                elif quota is not None and theirs + frame.nbytes > quota:
-                    answers.append(Fault.QUOTA)
-                else:
-                    added[frame.tenant] += frame.nbytes
-                    answers.append(None)
-            if added:
-                self._usage.write(used + added.total())
-                self._shares.add(added)
+                fault: Fault | None = Fault.FULL
+                if used + added.total + frame.nbytes <= self.capacity:
+                    fault = self._shares.refuses(frame, self._quotas, added)
+                if fault is None:
+                    added.add(frame.key, frame.tenant, frame.nbytes)
+                answers.append(fault)
+            if added.total:
+                self._usage.write(used + added.total)
+                self._shares.add(added.by_owner)
         return answers
 
-    def _take_off(self, freed: Counter[str]) -> None:
-        """Count bytes by tenant as gone. Under the lock."""
-        if freed.total():
-            self._usage.write(self._usage.read() - freed.total())
-            self._shares.add({tenant: -nbytes for tenant, nbytes in freed.items()})
+    def _take_off(self, freed: Tally) -> None:
+        """Count bytes as gone. Under the lock."""
+        if freed.total:
+            self._usage.write(self._usage.read() - freed.total)
+            self._shares.add({owner: -nbytes for owner, nbytes in freed.by_owner.items()})
 
     def _write(self, frame: Frame) -> str:
         path = f"{self._stem}{next(self._numbers)}"
@@ -302,7 +301,7 @@ class FileTier:
                 for path, name in self._files():
                     sizes[name[:_NAMESPACE_DIGITS]] += _size(path)
                 self._usage.write(sizes.total())
-                self._shares.recount(by_owner(self._shares, sizes))
+                self._shares.recount(sizes)
         flock(self._users, fcntl.LOCK_SH, time.monotonic() + _OPEN_SECONDS)
 
     def _sweep(self, older_than: float) -> None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from cache.frame import FrameError, head_bytes
 from cache.keys import ChunkKey
+from cache.settings import Owner
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -35,6 +36,8 @@ class Fault(StrEnum):
     FULL = "full"
     QUOTA = "quota"
     """The tenant has as much here as it may."""
+    NAMESPACE_QUOTA = "namespace quota"
+    """The namespace has."""
     TOO_LARGE = "too large"
     """No place here is large enough for such a frame."""
     TIMEOUT = "timeout"
@@ -107,10 +110,11 @@ def deliver(landing: Landing, number: int, frame: memoryview) -> Fault | None:
 
 @runtime_checkable
 class Apportioned(Protocol):
-    """A tier that knows how much of it each tenant has, and may bound that: `put` then answers QUOTA."""
+    """A tier that knows how much of it each tenant and namespace has, and may bound that: `put` then answers
+    QUOTA or NAMESPACE_QUOTA."""
 
-    def used_by(self) -> Mapping[str, int]:
-        """Bytes by tenant, of all who share the place."""
+    def used_by(self) -> Mapping[Owner, int]:
+        """Bytes by owner, of all who share the place, as far as this process has heard. Asks no server."""
         ...
 
 

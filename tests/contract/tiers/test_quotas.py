@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cache.arena import SLOT_HEADER
-from cache.settings import FileSettings, LinkSettings, MemorySettings, StoreSettings
+from cache.keys import namespace_of
+from cache.settings import FileSettings, LinkSettings, MemorySettings, Quotas, StoreSettings
 from cache.store import Store
 from cache.tiers.build import TierPlan
 from cache.tiers.file import FileTier
@@ -37,7 +39,7 @@ def open_tier(tmp_path: Path) -> Iterator[Open]:
     opened: list[FileTier] = []
 
     def open_() -> FileTier:
-        tier = FileTier(str(tmp_path / "kv"), 100 * FRAME, quota={"acme": QUOTA}.get)
+        tier = FileTier(str(tmp_path / "kv"), 100 * FRAME, quotas=Quotas(tenants={"acme": QUOTA}))
         opened.append(tier)
         return tier
 
@@ -51,13 +53,39 @@ def frames(tenant: str, count: int, start: int = 0) -> list[Frame]:
     return [frame(key, 1)._replace(tenant=tenant) for key in keys(count, tenant=tenant, start=start)]
 
 
+def tenants(tier: FileTier) -> dict[str, int]:
+    return {owner: used for owner, used in tier.used_by().items() if isinstance(owner, str)}
+
+
 def test_who_has_its_share_is_refused_and_others_are_not(open_tier: Open) -> None:
     one, other = open_tier(), open_tier()
     assert one.put(frames("acme", 2), deadline()) == [None, None]
     mixed = [*frames("acme", 2, start=1000), *frames("", 1), *frames("else", 1)]
     assert other.put(mixed, deadline()) == [None, Fault.QUOTA, None, None]
-    assert one.used_by() == other.used_by() == {"acme": 3 * FRAME, "": FRAME, "else": FRAME}
+    assert one.used_by() == other.used_by()
+    assert tenants(one) == {"acme": 3 * FRAME, "": FRAME, "else": FRAME}
     assert one.used() == 5 * FRAME
+
+
+def test_a_namespace_has_its_share_beside_its_tenants(tmp_path: Path) -> None:
+    mine, theirs = frames("acme", 4), frames("else", 4)
+    namespace = namespace_of(mine[0].key)
+    quotas = Quotas(namespaces={namespace.hex(): 2 * FRAME}, tenant_bytes=3 * FRAME)
+    one = FileTier(str(tmp_path / "kv"), 100 * FRAME, quotas=quotas)
+    other = FileTier(str(tmp_path / "kv"), 100 * FRAME, quotas=quotas)
+    assert one.put(mine[:1], deadline()) == [None]
+    assert other.put(mine[1:], deadline()) == [None, Fault.NAMESPACE_QUOTA, Fault.NAMESPACE_QUOTA]
+    assert other.put(theirs, deadline()) == [None] * 3 + [Fault.QUOTA]
+    assert one.used_by()[namespace] == 2 * FRAME
+    assert one.used_by()[namespace_of(theirs[0].key)] == 3 * FRAME
+    close(one)
+    close(other)
+    again = FileTier(str(tmp_path / "kv"), 100 * FRAME, quotas=quotas)
+    assert again.used_by()[namespace] == 2 * FRAME, "counted anew by whoever opens the directory alone"
+    assert again.put(mine[2:3], deadline()) == [Fault.NAMESPACE_QUOTA]
+    again.delete([mine[0].key], deadline())
+    assert again.put(mine[2:3], deadline()) == [None]
+    close(again)
 
 
 def test_what_is_removed_or_replaced_makes_room(open_tier: Open) -> None:
@@ -67,7 +95,7 @@ def test_what_is_removed_or_replaced_makes_room(open_tier: Open) -> None:
     assert tier.put(first[:1], deadline()) == [Fault.QUOTA], "counted before it is known to replace"
     tier.delete([first[0].key, first[1].key], deadline())
     assert tier.put(first[:2], deadline()) == [None, None]
-    assert tier.used_by() == {"acme": 3 * FRAME}
+    assert tenants(tier) == {"acme": 3 * FRAME}
     tier.delete([one.key for one in first], deadline())
     assert tier.used_by() == {}
 
@@ -78,7 +106,7 @@ def test_who_opens_the_directory_alone_counts_again(open_tier: Open, tmp_path: P
     close(tier)
     shutil.rmtree(tmp_path / "kv" / "shares")
     again = open_tier()
-    assert again.used_by() == {"acme": 3 * FRAME, "": FRAME}
+    assert tenants(again) == {"acme": 3 * FRAME, "": FRAME}
     assert again.put(frames("acme", 1, start=1000), deadline()) == [Fault.QUOTA]
     assert {found.tenant for found in again.scan(deadline())} == {"acme", ""}
 
@@ -86,15 +114,16 @@ def test_who_opens_the_directory_alone_counts_again(open_tier: Open, tmp_path: P
 class FileBench(Bench):
     """A store over files, whose deadlines are of the real clock; transfers run when the test says so."""
 
-    def __init__(self, directory: Path) -> None:
-        settings = FileSettings(str(directory), 100 * STORE_FRAME, tenants={"acme": 4 * STORE_FRAME})
-        tier = FileTier(settings.path, settings.bytes, quota=settings.quota)
+    def __init__(self, directory: Path, **quotas: Any) -> None:
+        quotas = quotas or {"tenants": {"acme": 4 * STORE_FRAME}}
+        settings = FileSettings(str(directory), 100 * STORE_FRAME, **quotas)
+        tier = FileTier(settings.path, settings.bytes, quotas=settings)
         memory = MemorySettings(bytes=32 * (STORE_CHUNK + SLOT_HEADER), prefault=False)
         self.jobs = Jobs()
         self.store = Store(
             LAYOUT,
             StoreSettings(memory=memory),
-            tiers=[TierPlan(tier, LinkSettings(batch=4, timeout_seconds=60.0), quota=settings.quota)],
+            tiers=[TierPlan(tier, LinkSettings(batch=4, timeout_seconds=60.0), quotas=settings)],
             make_lane=self.jobs.lane,
         )
 
@@ -131,3 +160,16 @@ def test_what_was_there_before_a_restart_counts_and_can_be_evicted(tmp_path: Pat
     assert in_files(after, "acme") <= 4
     assert all(not isinstance(found, Fault) for found in after.store._links["file"].contains(newer))
     after.store.close()
+
+
+def test_a_store_evicts_a_namespaces_own_files(tmp_path: Path) -> None:
+    bench = FileBench(tmp_path / "kv", namespace_bytes=4 * STORE_FRAME, tenant_bytes=6 * STORE_FRAME)
+    exact, small = bench.keys(4, tenant="acme"), bench.keys(3, tenant="acme", kind="small")
+    bench.save(exact)
+    bench.jobs.run()
+    bench.save(bench.keys(2, start=1000, tenant="acme"))
+    assert in_files(bench, "acme") == 4, "the namespace is full, its tenant is not"
+    bench.save(small)
+    assert in_files(bench, "acme") <= 6
+    assert bench.store._links["file"].contains(small)[0] is not Fault.ABSENT
+    bench.store.close()

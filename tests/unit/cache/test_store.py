@@ -9,7 +9,7 @@ from cache.counters import MEMORY
 from cache.keys import Namespace, namespace_of
 from cache.lease import BorrowState
 from cache.ledger import Event
-from tests.unit.cache.stores import LAYOUT, Bench, keys, plan, shared_tier
+from tests.unit.cache.stores import CHUNK_BYTES, LAYOUT, Bench, keys, plan, shared_tier
 
 
 def test_a_saved_prefix_is_found_up_to_its_first_gap() -> None:
@@ -114,6 +114,23 @@ def test_tenants_share_the_arena_equally_when_both_press() -> None:
     for start in (0, 1000, 2000):
         bench.save(bench.keys(4, start=start, tenant="b"))
     assert bench.store.stats().tenants == {"a": 4 * LAYOUT.block_bytes, "b": 4 * LAYOUT.block_bytes}
+    bench.store.close()
+
+
+def test_a_namespace_evicts_its_own_chunks_once_it_has_its_quota() -> None:
+    quota = 3 * CHUNK_BYTES
+    bench = Bench(12, namespaces={namespace_of(Bench().keys(1, tenant="a")[0]).hex(): quota})
+    other = bench.keys(4, tenant="a", kind="small")
+    assert bench.save(other) == 4
+    first, second = bench.keys(3, tenant="a"), bench.keys(2, start=5000, tenant="a")
+    assert bench.save(first) == 3
+    assert bench.save(second) == 2
+    assert bench.ready(second) == 2
+    assert bench.ready(first) == 1
+    assert bench.ready(other) == 4, "the same tenant's other namespace has no bound"
+    assert bench.save(bench.keys(5, start=9000, tenant="a")) == 3
+    assert dict(bench.store._ledger.room.namespaces())[namespace_of(first[0])] == quota
+    assert bench.store.stats().counters.quota_refusals > 0
     bench.store.close()
 
 
