@@ -94,12 +94,13 @@ class Attempt(msgspec.Struct, eq=False):
     def _send(self, connection: UpstreamConnection, now: float) -> None:
         relay = self.exchange.relay
         call = self.exchange.call
+        envelope = call.envelope
         body = call.body
         worker = self.worker
         self.connection = connection
         self.sent_at = now
-        url = worker.prefix + call.url if worker.prefix else call.url
-        head = request_head(url, worker.authority, call.sent_on, relay.worker_headers(call), len(body))
+        url = worker.prefix + envelope.url if worker.prefix else envelope.url
+        head = request_head(url, worker.authority, envelope.sent_on, relay.worker_headers(call), len(body))
         connection.send(self, head, body)
 
     # upstream.Receiver

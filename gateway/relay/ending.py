@@ -98,12 +98,12 @@ def _access_record(exchange: Exchange, usage: Usage) -> AccessRecord:
     return AccessRecord(
         request_id=call.request_id.decode("latin-1"),
         method="POST",
-        path=call.url.decode("latin-1"),
+        path=call.envelope.url.decode("latin-1"),
         status=exchange.status,
         end=exchange.end,
         model=call.model,
         worker=attempt.worker.id if attempt is not None else "",
-        tenant=call.tenant,
+        tenant=call.envelope.tenant,
         client=exchange.client.peer,
         stream=call.stream,
         attempts=exchange.attempts,
@@ -118,6 +118,6 @@ def _access_record(exchange: Exchange, usage: Usage) -> AccessRecord:
         request_bytes=exchange.request_bytes,
         response_bytes=exchange.response_bytes,
         route=attempt.assignment.reason if attempt is not None else "",
-        traceparent=call.traceparent,
+        traceparent=call.envelope.wishes.traceparent,
         sent_traceparent=call.sent_traceparent,
     )

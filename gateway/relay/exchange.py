@@ -405,7 +405,7 @@ class Exchange(msgspec.Struct, eq=False):
     def on_unfinished(self, payload: bytes) -> None:
         """Passed on if only its blank line is missing; else dropped, as SSE clients do, since what comes
         next, an error event, must not be glued to it."""
-        if self.status != 200 or has_end(self.call.family, payload + b"\n"):
+        if self.status != 200 or has_end(self.call.envelope.family, payload + b"\n"):
             self.on_events(chunk(payload))
 
     def _write(self, data: bytes) -> None:
@@ -421,7 +421,7 @@ class Exchange(msgspec.Struct, eq=False):
         assert winner is not None and winner.head is not None
         if winner.head.events and winner.head.status == 200:
             tail = self._previous + self._last
-            if not has_end(self.call.family, tail):
+            if not has_end(self.call.envelope.family, tail):
                 self._release_connection()
                 self._break_off(
                     UpstreamFailed(f"worker {winner.worker.id} ended the stream without an end marker"),
@@ -494,8 +494,9 @@ class Exchange(msgspec.Struct, eq=False):
             self._break_off(error, end)
             return
         self.status = error.status
-        response = error_response(error, self.call.family, self.call.answer_headers, self.client.keep_alive)
         keep_alive = self.client.keep_alive
+        family = self.call.envelope.family
+        response = error_response(error, family, self.call.answer_headers, keep_alive)
         if self.attempts == 0:
             self.relay.accounting.refusals[error.code] += 1
         self._done(end, "failed")
@@ -508,7 +509,7 @@ class Exchange(msgspec.Struct, eq=False):
         assert winner is not None and winner.head is not None
         self._closing = False
         if winner.head.events:
-            event = error_event(self.call.family, error, self._last)
+            event = error_event(self.call.envelope.family, error, self._last)
             self._write(event if self._dechunk is not None else chunk(event) + LAST_CHUNK)
             self._done(end, "failed")
             self.client.answered(keep_alive=False)

@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.access.keys import Key
 from gateway.errors import GatewayError, InvalidRequest, TooLarge
+from gateway.relay.envelope import Envelope, cors_lines, own_request_id, read_wishes
 from gateway.relay.exchange import Exchange
 from gateway.relay.fields import Headers, sent_on_lines
 from gateway.relay.heads import error_response
@@ -32,7 +33,6 @@ log = structlog.get_logger(__name__)
 _LINGER_SECONDS = 2.0
 _REMEMBERED = 3
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_REQUEST_ID = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:")
 
 
 class HeaderTooLarge(GatewayError):
@@ -48,9 +48,10 @@ class Front(HttpToolsProtocol):
 
     # A dictionary of these and uvicorn's together would take a kilobyte of every connection.
     __slots__ = (
-        "_arrived", "_backlog", "_backlog_bytes", "_body", "_deaf", "_family", "_head_bytes", "_key",
-        "_known", "_later", "_later_head", "_overdue", "_plain_head", "_refusal", "_remembers", "_sent_on",
-        "exchange", "fields", "http11", "idle_since", "keep_alive", "limits", "relay", "requests",
+        "_arrived", "_backlog", "_backlog_bytes", "_body", "_deaf", "_envelope", "_family", "_head_bytes",
+        "_key", "_known", "_later", "_later_head", "_overdue", "_plain_head", "_refusal", "_remembers",
+        "_undisturbed", "exchange", "fields", "http11", "idle_since", "keep_alive", "limits", "relay",
+        "requests",
     )  # fmt: skip
 
     def __init__(self, relay: Relay, **uvicorn_arguments: Any) -> None:
@@ -67,8 +68,8 @@ class Front(HttpToolsProtocol):
         self.headers: Headers = []
         self.fields: dict[bytes, bytes] = {}
         """The same by name, in lower case; of repeated ones the last."""
-        self._sent_on = b""
-        """Those that a worker is sent."""
+        self._envelope: Envelope | None = None
+        """Of the latest request that was parsed and begun."""
         self._family: str | None = None
         """Family of the relayed request that is being read; None for the control plane."""
         self._key: Key | None = None
@@ -90,6 +91,8 @@ class Front(HttpToolsProtocol):
         self._known: KnownHead | None = None
         self._remembers = _REMEMBERED
         """How many more heads may be remembered in vain."""
+        self._undisturbed = False
+        """Nothing but requests with the known head has come since its last one came."""
         self._deaf = False
         """What still comes from the client is thrown away: the connection ends after this answer."""
 
@@ -112,8 +115,15 @@ class Front(HttpToolsProtocol):
             exchange.client_gone()
 
     def data_received(self, data: bytes) -> None:
-        if self._deaf or (self._known is not None and self._is_repeated(data, self._known)):
+        known = self._known
+        if (
+            known is not None
+            and self.exchange is None
+            and (self._undisturbed or self._at_rest)
+            and self._is_repeated(data, known)
+        ) or self._deaf:
             return
+        self._undisturbed = False
         self._arrived = len(data)
         whole = self._at_rest
         try:
@@ -253,9 +263,7 @@ class Front(HttpToolsProtocol):
         elif self._family is None:
             super().on_message_complete()
         else:
-            self._sent_on = sent_on_lines(self.headers)
-            self.headers = []
-            self._begin()
+            self._read_envelope()
 
     # a relayed request
 
@@ -311,6 +319,7 @@ class Front(HttpToolsProtocol):
         """Is nothing read or answered, so that the next byte begins a request?"""
         return (
             self.exchange is None
+            and not self._deaf
             and self._head_bytes < 0
             and self._family is None
             and self._later is None
@@ -319,83 +328,83 @@ class Front(HttpToolsProtocol):
         )
 
     def _is_repeated(self, data: bytes, known: KnownHead) -> bool:
-        """Begin the request in `data`, if it is one with a head that is known to be good."""
-        if not self._at_rest or self.relay.draining or known.keys_version != self.relay.admitter.keys_version:
+        """Begin the request in `data`, if it is one with a head that is known to be good. Asked at rest."""
+        if self.relay.draining or (known.keys is not None and known.keys.version != known.keys_version):
             return False
         body = body_behind(known.before, known.after, data)
-        if body is None or len(body) > self.limits.body_bytes:
-            return False
-        if self.requests + 1 >= self.limits.requests_per_connection:
+        limits = self.limits
+        requests = self.requests + 1
+        if body is None or len(body) > limits.body_bytes or requests >= limits.requests_per_connection:
             return False
         self.idle_since = 0.0
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
-        self.requests += 1
+        self.requests = requests
         self._remembers = _REMEMBERED
-        self.url, self.fields = known.url, known.fields
-        self._sent_on, self._key = known.sent_on, known.key
-        self._family = known.family
-        self._body = body
-        self._begin()
+        self._undisturbed = True
+        self._begin(known.envelope, body)
         return True
 
     def _remember(self, data: bytes) -> None:
         """The request in `data` was served; its head may come again."""
         self._remembers -= 1
-        parted = split_head(data)
-        if parted is None or not self.keep_alive or self.expect_100_continue:
+        envelope, parted = self._envelope, split_head(data)
+        if envelope is None or parted is None or not self.keep_alive or self.expect_100_continue:
             return
-        family = FAMILIES.get(self.url.partition(b"?")[0], "")
-        version = self.relay.admitter.keys_version
         if body_behind(*parted, data) is not None and len(data) <= self.limits.body_bytes:
-            self._known = KnownHead(*parted, family, self.url, self.fields, self._sent_on, self._key, version)
+            keys = self.relay.admitter.keys
+            self._known = KnownHead(*parted, envelope, keys, 0 if keys is None else keys.version)
 
-    def _begin(self) -> None:
-        """The request is complete: answer it."""
-        relay = self.relay
+    def _read_envelope(self) -> None:
+        """The request is complete: begin or refuse it."""
         body, self._body = self._body, b""
-        family = self._family or ""
-        self._family = None
-        request_id, answer_headers = self._answer_headers()
-        try:
-            if self._refusal is not None:
-                raise self._refusal
-            call = relay.admitter.admit(
-                self._key, request_id, self.url, family, self._sent_on, self.fields, body, answer_headers
-            )
-        except GatewayError as error:
-            self._refusal = None
-            self._answer_error(error, family, answer_headers)
-            return
-        if call.log is not None and relay.open_logged is not None and self.http11:
+        headers, self.headers = self.headers, []
+        refusal, self._refusal = self._refusal, None
+        family, self._family = self._family or "", None
+        fields = self.fields
+        if refusal is None:
             try:
-                self.exchange = exchange = relay.open_logged(self, call, self._key)
+                self._envelope = envelope = Envelope(
+                    self.url,
+                    family,
+                    sent_on_lines(headers),
+                    self._key,
+                    read_wishes(fields),
+                    own_request_id(fields),
+                    cors_lines(self.relay.settings.cors_origins, fields),
+                )
             except GatewayError as error:
-                self._answer_error(error, family, answer_headers)
+                refusal = error
+            else:
+                self._begin(envelope, body)
                 return
-        else:
-            self.exchange = exchange = Exchange(relay, self, call, relay.now())
+        self._answer_error(refusal, family, self._answer_headers())
+
+    def _begin(self, envelope: Envelope, body: bytes | bytearray) -> None:
+        """Answer a request that is complete."""
+        relay = self.relay
+        request_id = envelope.request_id or relay.new_request_id()
+        answer_headers = b"x-request-id: %b\r\n%b" % (request_id, envelope.cors)
+        try:
+            call = relay.admitter.admit(envelope, request_id, body, answer_headers)
+            if call.log is not None and relay.open_logged is not None and self.http11:
+                exchange: Exchange = relay.open_logged(self, call, envelope.key)
+            else:
+                exchange = Exchange(relay, self, call, relay.now())
+        except GatewayError as error:
+            self._answer_error(error, envelope.family, answer_headers)
+            return
+        self.exchange = exchange
         if self.flow.write_paused:  # by the answer before
             exchange.client_paused()
         exchange.start()
 
-    def _answer_headers(self) -> tuple[bytes, bytes]:
-        """The request's id (the client's own, if usable) and the header lines that every answer carries."""
-        request_id = self.fields.get(b"x-request-id", b"")
-        if not request_id or len(request_id) > 128 or not _REQUEST_ID.issuperset(request_id):
-            request_id = self.relay.new_request_id()
-        lines = b"x-request-id: %b\r\n" % request_id
-        if self.relay.settings.cors_origins and b"origin" in self.fields:
-            lines += self._cors(self.fields[b"origin"])
-        return request_id, lines
-
-    def _cors(self, origin: bytes) -> bytes:
-        allowed = self.relay.settings.cors_origins
-        if "*" not in allowed and origin.decode("latin-1") not in allowed:
-            return b""
-        return (
-            b"access-control-allow-origin: %b\r\nvary: origin\r\naccess-control-expose-headers: "
-            b"x-request-id, x-sluice-worker, x-sluice-route, x-sluice-stream-id, server-timing\r\n" % origin
+    def _answer_headers(self) -> bytes:
+        """The header lines that every answer to the request being read carries."""
+        request_id = own_request_id(self.fields) or self.relay.new_request_id()
+        return b"x-request-id: %b\r\n%b" % (
+            request_id,
+            cors_lines(self.relay.settings.cors_origins, self.fields),
         )
 
     # exchange.Client
@@ -405,7 +414,6 @@ class Front(HttpToolsProtocol):
 
     def answered(self, keep_alive: bool) -> None:
         self.exchange = None
-        self.server_state.total_requests += 1
         self.idle_since = self.relay.now()
         if self._deaf or not keep_alive or self.relay.draining:
             self.transport.close()
@@ -431,9 +439,8 @@ class Front(HttpToolsProtocol):
             self._stop_listening()
             return
         self.keep_alive = False
-        _, answer_headers = self._answer_headers()
         self.relay.accounting.refusals[error.code] += 1
-        self.write(error_response(error, self._family or "", answer_headers, keep_alive=False))
+        self.write(error_response(error, self._family or "", self._answer_headers(), keep_alive=False))
         self._stop_listening()
         with contextlib.suppress(OSError, RuntimeError, NotImplementedError):
             self.transport.write_eof()
@@ -479,7 +486,7 @@ class Front(HttpToolsProtocol):
         if self._later is None and self._is_handing_over:
             self._deaf = True
             if not self.cycle.response_started:
-                self.write(error_response(error, "", self._answer_headers()[1], keep_alive=False))
+                self.write(error_response(error, "", self._answer_headers(), keep_alive=False))
             self.transport.close()
         else:
             self._refuse_now(error)

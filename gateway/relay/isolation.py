@@ -18,6 +18,11 @@ _UNTOUCHED = "tokens"
 """The family that touches no cache."""
 
 
+def tenant_apart(key: Key | None) -> str:
+    """The tenant whose KV is its own; empty for the pool."""
+    return "" if key is None or key.shares_cache or key.tenant == POOL else key.tenant
+
+
 def salt_for(
     key: Key | None, family: str, quality: str, clients: bytes, *, counts_only: bool = False
 ) -> bytes | None:
@@ -27,9 +32,9 @@ def salt_for(
     never leads out of the tenant. `counts_only`: the request only counts tokens. Raises InvalidRequest where
     the engine's API has no way to say it.
     """
-    tenant = "" if key is None or key.shares_cache or key.tenant == POOL else key.tenant
+    tenant = tenant_apart(key)
     if not tenant and quality == EXACT and not clients:
-        return None  # by far the most
+        return None
     if family == _UNTOUCHED or counts_only:
         return None
     if family not in _SALTED:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.access.keys import Key
+from gateway.relay.call import Keys
+from gateway.relay.envelope import Envelope
 
 _LENGTH = b"\r\ncontent-length:"
 _DIGITS = 8
@@ -22,13 +23,10 @@ class KnownHead(msgspec.Struct, frozen=True):
     """The head's bytes up to the digits of its content-length."""
     after: bytes
     """And from behind them to the end of the blank line."""
-    family: str
-    url: bytes
-    fields: dict[bytes, bytes]
-    sent_on: bytes
-    key: Key | None
+    envelope: Envelope
+    keys: Keys | None
     keys_version: int
-    """Of the key ring that knew `key`."""
+    """Of `keys`, which knew the envelope's key."""
 
 
 def body_behind(before: bytes, after: bytes, data: bytes) -> bytes | None:
@@ -37,11 +35,10 @@ def body_behind(before: bytes, after: bytes, data: bytes) -> bytes | None:
         return None
     start, rest = len(before), len(after)
     end = data.find(after, start, start + _DIGITS + rest)
-    digits = data[start:end]
-    if end < 0 or not digits.isdigit():
+    if end < 0:
         return None
     body = data[end + rest :]
-    return body if len(body) == int(digits) else None
+    return body if data[start:end] == b"%d" % len(body) else None
 
 
 def split_head(data: bytes) -> tuple[bytes, bytes] | None:

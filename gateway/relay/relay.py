@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
 
@@ -43,12 +43,6 @@ class Observers:
     """Is the record of a call with this status and end worth making? None: of every call."""
     child_traceparent: Callable[[str | None], str] | None = None
     """Makes the trace context that goes to the worker."""
-
-
-@dataclass(slots=True)
-class _Drain:
-    requested: bool = False
-    done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class OpenLogged(Protocol):
@@ -91,7 +85,9 @@ class Relay:
         self.endings = Endings(accounting, self.hedge_delay, observers.record, observers.wants)
         self.exchanges: dict[Exchange, None] = {}
         """Those in progress, in the order they came."""
-        self._drain = _Drain()
+        self.draining = False
+        """Nothing new is taken, and connections end behind their answers."""
+        self._drained = asyncio.Event()
         self._sweeper: asyncio.Task[None] | None = None
         self._id_prefix = os.urandom(8).hex().encode()
         self._ids = count(1)
@@ -104,10 +100,6 @@ class Relay:
         fleet.subscribe(self._limit_worker)
         for worker in fleet:
             self._limit_worker("joined", worker)
-
-    @property
-    def draining(self) -> bool:
-        return self._drain.requested
 
     def start(self) -> None:
         self._sweeper = self.loop.create_task(self._sweep_forever())
@@ -123,10 +115,10 @@ class Relay:
 
     async def drain(self) -> None:
         """No more retries or keep-alive; wait for running answers, then end the rest with an error."""
-        self._drain.requested = True
+        self.draining = True
         if self.exchanges:
             try:
-                await asyncio.wait_for(self._drain.done.wait(), self.settings.drain_seconds)
+                await asyncio.wait_for(self._drained.wait(), self.settings.drain_seconds)
             except TimeoutError:
                 for exchange in list(self.exchanges):
                     exchange.fail(
@@ -146,8 +138,8 @@ class Relay:
     def leave(self, exchange: Exchange) -> None:
         self.exchanges.pop(exchange, None)
         self.accounting.active -= 1
-        if self._drain.requested and not self.exchanges:
-            self._drain.done.set()
+        if self.draining and not self.exchanges:
+            self._drained.set()
 
     def place_freed(self, worker: Worker) -> None:
         """A request at `worker` ended: whoever waits longest may have its place."""
@@ -178,12 +170,13 @@ class Relay:
     def worker_headers(self, call: Call) -> bytes:
         """Header lines of ours on the way to a worker."""
         lines = b"%bx-request-id: %b\r\n" % (self.worker_authorization, call.request_id)
+        traceparent = call.envelope.wishes.traceparent
         if self._child_traceparent is not None:
-            child = self._child_traceparent(call.sent_traceparent or call.traceparent)
+            child = self._child_traceparent(call.sent_traceparent or traceparent)
             call.sent_traceparent = child
             lines += b"traceparent: %b\r\n" % child.encode()
-        elif call.traceparent is not None:
-            lines += b"traceparent: %b\r\n" % call.traceparent.encode("latin-1")
+        elif traceparent is not None:
+            lines += b"traceparent: %b\r\n" % traceparent.encode("latin-1")
         return lines
 
     # inside

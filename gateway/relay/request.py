@@ -6,11 +6,12 @@ reaches the engine as the same bytes.
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 import msgspec
 
 from gateway.errors import InvalidRequest
 from gateway.relay.extras import BODY_KEY
-from gateway.routing.assignment import RouteRequest
 
 FAMILIES: dict[bytes, str] = {
     b"/v1/chat/completions": "chat",
@@ -56,6 +57,9 @@ class _Fields(msgspec.Struct):
     sluice: msgspec.Raw = _NONE
 
 
+_COMMON = frozenset(("model", "stream", "messages", "prompt", "input", "max_tokens"))
+_rare = attrgetter(*(name for name in _Fields.__struct_fields__ if name not in _COMMON))
+_NO_RARE = _rare(_Fields())
 _decoder = msgspec.json.Decoder(_Fields)
 _object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -65,21 +69,18 @@ class InferenceRequest(msgspec.Struct, gc=False):
 
     model: str | None
     stream: bool
-    head: bytes
-    """What engines salt or render before the conversation: salt, template, tools, documents, system; raw
-    JSON."""
     prompt: bytes
     """Raw JSON of the conversation, prompt or input."""
-    priority: int
-    """Larger is more urgent."""
     max_tokens: int | None
+    head: bytes = b""
+    """What engines salt or render before the conversation: salt, template, tools, documents, system; raw
+    JSON."""
+    priority: int = 0
+    """Larger is more urgent."""
     extras: msgspec.Raw | None = None
     """What the body says to the gateway itself, see `extras`; raw JSON."""
     salt: bytes = b""
     """The client's own `cache_salt`, raw JSON."""
-
-    def route(self, model: str, session: str | None, policy: str | None) -> RouteRequest:
-        return RouteRequest(model, self.head, self.prompt, session, policy, self.max_tokens, self.stream)
 
 
 def parse(body: bytes | bytearray) -> InferenceRequest:
@@ -92,43 +93,43 @@ def parse(body: bytes | bytearray) -> InferenceRequest:
         raise _not_json(error) from None
     except RecursionError:
         raise InvalidRequest("The request body is nested too deeply.", code="invalid_json") from None
-    prompt = fields.messages if fields.messages is not _NONE else fields.prompt
+    prompt = fields.messages
     if prompt is _NONE:
-        prompt = fields.input
-    head = b""
-    if (
-        fields.cache_salt is not _NONE
-        or fields.tools is not _NONE
-        or fields.system is not fields.instructions
-        or fields.documents is not _NONE
-        or fields.chat_template_kwargs is not fields.chat_template
-    ):
-        extras = (
-            fields.cache_salt,
-            fields.chat_template,
-            fields.chat_template_kwargs,
-            fields.tools,
-            fields.documents,
-            fields.system,
-            fields.instructions,
-        )
-        head = b"\0".join(memoryview(raw)[:_ROUTED_BYTES] for raw in extras if raw is not _NONE)
+        prompt = fields.prompt if fields.prompt is not _NONE else fields.input
     limit = fields.max_tokens
-    if limit is _NONE:
+    request = InferenceRequest(
+        fields.model,
+        fields.stream is True,
+        bytes(memoryview(prompt)[:_ROUTED_BYTES]),
+        None if limit is _NONE else _integer(limit),
+    )
+    if _rare(fields) != _NO_RARE:
+        _read_rare(fields, request)
+    return request
+
+
+def _read_rare(fields: _Fields, request: InferenceRequest) -> None:
+    """What few requests have."""
+    extras = (
+        fields.cache_salt,
+        fields.chat_template,
+        fields.chat_template_kwargs,
+        fields.tools,
+        fields.documents,
+        fields.system,
+        fields.instructions,
+    )
+    request.head = b"\0".join(memoryview(raw)[:_ROUTED_BYTES] for raw in extras if raw is not _NONE)
+    if fields.max_tokens is _NONE:
         limit = fields.max_completion_tokens
         if limit is _NONE:
             limit = fields.max_output_tokens
-    return InferenceRequest(
-        fields.model,
-        fields.stream is True,
-        head,
-        bytes(memoryview(prompt)[:_ROUTED_BYTES]),
-        # To vLLM a smaller number is more urgent.
-        0 if fields.priority is _NONE else -(_integer(fields.priority) or 0),
-        None if limit is _NONE else _integer(limit),
-        None if fields.sluice is _NONE else fields.sluice,
-        b"" if fields.cache_salt is _NONE else bytes(fields.cache_salt),
-    )
+        request.max_tokens = _integer(limit)
+    # To vLLM a smaller number is more urgent.
+    request.priority = -(_integer(fields.priority) or 0)
+    request.salt = bytes(fields.cache_salt)
+    if fields.sluice is not _NONE:
+        request.extras = fields.sluice
 
 
 def with_model(body: bytes | bytearray, model: str) -> bytes:
@@ -175,7 +176,10 @@ def _fields_of(body: bytes | bytearray) -> dict[str, msgspec.Raw]:
 def _integer(raw: msgspec.Raw) -> int | None:
     """A plain JSON integer, else None: the engine says what is wrong with anything else."""
     text = bytes(raw)
-    return int(text) if text and len(text) < 20 and text.lstrip(b"-").isdigit() else None
+    try:
+        return int(text) if len(text) < 20 else None
+    except ValueError:
+        return None
 
 
 def _not_json(error: Exception) -> InvalidRequest:

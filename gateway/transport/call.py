@@ -16,6 +16,7 @@ import structlog
 
 from gateway.access.keys import Key
 from gateway.errors import GatewayError, InvalidRequest, RateLimited
+from gateway.relay.envelope import Envelope, read_wishes
 from gateway.relay.extras import LogOptions
 from gateway.relay.relay import Relay
 from gateway.relay.request import FAMILIES
@@ -265,9 +266,8 @@ class Call:
         fields = {name.encode("latin-1"): value.encode("latin-1") for name, value in self._headers.items()}
         admitter = relay.admitter
         key = admitter.authenticate(fields)  # again: it may have been revoked since the offer
-        call = admitter.admit(
-            key, relay.new_request_id(), path, family, _SENT_ON, fields, msgspec.json.encode(body), b""
-        )
+        envelope = Envelope(path, family, _SENT_ON, key, read_wishes(fields))
+        call = admitter.admit(envelope, relay.new_request_id(), msgspec.json.encode(body), b"")
         call.log = call.log or LogOptions("resumable")
         exchange = self._library.streams.open(None, call, key)
         exchange.tap.peer = self.peer

@@ -95,7 +95,8 @@ class Streams:
         assert call.log is not None
         now = self._relay.now()
         id_ = f"st{self._number}_{secrets.token_urlsafe(20)}"
-        stream = Stream(id_, owner, call.family, call.log.mode, TokenLog(self.settings.stream_bytes), now)
+        kept = TokenLog(self.settings.stream_bytes)
+        stream = Stream(id_, owner, call.envelope.family, call.log.mode, kept, now)
         stream.readers = 0 if client is None else 1
         tap = Tap(self, stream, client, client.peer if client is not None else "", ids=call.log.ids)
         stream.exchange = tap.exchange = LoggedExchange(self._relay, tap, call, now)

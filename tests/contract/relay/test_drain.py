@@ -112,7 +112,7 @@ async def test_keep_alive_ends(start_gateway: StartGateway, start_engine: StartE
     client = await gateway.connect()
     client.send(STREAM)
     assert "connection" not in (await client.answer()).headers
-    gateway.relay._drain.requested = True
+    gateway.relay.draining = True
     client.send(STREAM)
     assert (await client.answer()).headers["connection"] == "close"
     assert await client.ended()

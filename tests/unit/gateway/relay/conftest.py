@@ -12,6 +12,7 @@ import pytest
 from engine_adapter.api import WorkerInfo
 from gateway.relay.accounting import AccessRecord, Accounting
 from gateway.relay.breaker import Breakers
+from gateway.relay.envelope import Envelope, read_wishes
 from gateway.relay.exchange import Exchange
 from gateway.relay.fields import sent_on_lines
 from gateway.relay.pool import Opened, Pool
@@ -253,9 +254,8 @@ class Surroundings:
         """Admit a call and start it."""
         headers = headers or []
         client = client or MemoryClient()
-        call = self.relay.admitter.admit(
-            None, b"id-1", url, family, sent_on_lines(headers), dict(headers), body, b"x-request-id: id-1\r\n"
-        )
+        envelope = Envelope(url, family, sent_on_lines(headers), None, read_wishes(dict(headers)))
+        call = self.relay.admitter.admit(envelope, b"id-1", body, b"x-request-id: id-1\r\n")
         exchange = Exchange(self.relay, client, call, self.clock())
         exchange.start()
         return exchange, client

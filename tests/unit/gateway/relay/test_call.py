@@ -9,12 +9,15 @@ from engine_adapter.cache_salt import CacheSalt
 from gateway.access.keys import Key
 from gateway.errors import AuthenticationFailed, InvalidRequest, PermissionDenied
 from gateway.relay.call import Admitter, Call
+from gateway.relay.envelope import Envelope, read_wishes
 from gateway.relay.settings import Admission, RelaySettings, Timeouts
 
 KEY = Key(id="k", name="k", hash="", tenant="acme", models=("m", "nick"), max_priority=5)
 
 
 class OneKey:
+    version = 1
+
     def check(self, authorization: bytes | None, x_api_key: bytes | None = None) -> Key | None:
         return KEY if b"secret" in (authorization or b"", x_api_key or b"") else None
 
@@ -28,8 +31,7 @@ def admit(
     default: str | None = None,
 ) -> Call:
     admitter = Admitter(settings or RelaySettings(), None, lambda: default)
-    fields = headers or {}
-    return admitter.admit(key, b"id", b"/v1/x", "chat", b"", fields, body, b"")
+    return admitter.admit(Envelope(b"/v1/x", "chat", b"", key, read_wishes(headers or {})), b"id", body, b"")
 
 
 def test_keys_are_asked_for_and_named() -> None:
@@ -52,7 +54,7 @@ def test_the_only_model_is_the_default() -> None:
 
 
 def test_a_key_may_be_bound_to_models() -> None:
-    assert admit(key=KEY).tenant == "acme"
+    assert admit(key=KEY).envelope.tenant == "acme"
     with pytest.raises(PermissionDenied) as caught:
         admit(b'{"model":"other"}', key=KEY)
     assert caught.value.code == "model_not_allowed"
@@ -145,5 +147,5 @@ def test_wishes_reach_the_router(headers: dict[bytes, bytes], expected: dict[str
 
 
 def test_the_trace_context_is_kept() -> None:
-    assert admit(headers={b"traceparent": b"00-a-b-01"}).traceparent == "00-a-b-01"
-    assert admit().traceparent is None
+    assert admit(headers={b"traceparent": b"00-a-b-01"}).envelope.wishes.traceparent == "00-a-b-01"
+    assert admit().envelope.wishes.traceparent is None

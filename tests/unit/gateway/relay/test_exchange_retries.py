@@ -165,7 +165,7 @@ async def test_no_more_retries_than_the_budget_allows(surround: Surround) -> Non
 async def test_a_draining_gateway_does_not_retry(surround: Surround) -> None:
     s = surround()
     _, client = s.call()
-    s.relay._drain.requested = True
+    s.relay.draining = True
     s.pool.openings[0].fail()
     assert client.status == 502
 

@@ -9,6 +9,7 @@ from engine_adapter.cache_salt import CacheSalt, known_as
 from gateway.access.keys import Key
 from gateway.errors import InvalidRequest
 from gateway.relay.call import Admitter
+from gateway.relay.envelope import Envelope, Wishes
 from gateway.relay.settings import RelaySettings
 
 POOL = Key("id", "n", "00" * 32)
@@ -21,7 +22,8 @@ def sent(
 ) -> dict[str, Any]:
     """The body that a worker gets."""
     raw = json.dumps({"model": "m", **body}, separators=(",", ":")).encode()
-    call = Admitter(RelaySettings(), None, lambda: None).admit(key, b"id", url, family, b"", {}, raw, b"")
+    envelope = Envelope(url, family, b"", key, Wishes())
+    call = Admitter(RelaySettings(), None, lambda: None).admit(envelope, b"id", raw, b"")
     found: dict[str, Any] = json.loads(call.body)
     return found
 
@@ -75,7 +77,7 @@ def test_routing_takes_the_salt_for_a_part_of_the_prompt() -> None:
     raw = b'{"model":"m","messages":[]}'
     heads = {
         Admitter(RelaySettings(), None, lambda: None)
-        .admit(key, b"id", b"/v1/x", "chat", b"", {}, raw, b"")
+        .admit(Envelope(b"/v1/x", "chat", b"", key, Wishes()), b"id", raw, b"")
         .route.head
         for key in (POOL, ACME, Key("id", "n", "00" * 32, tenant="other"))
     }
