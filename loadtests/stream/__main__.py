@@ -59,6 +59,7 @@ TRIALS = (
     Trial(Link("independent 5 %, RTT 20 ms", rtt=20, loss=0.05)),
     Trial(Link("independent 5 %, RTT 400 ms", rtt=400, loss=0.05)),
     Trial(Link("path gone for 6 s", rtt=60, burst=6000, every=60_000), outages=((4.0, 10.0),)),
+    Trial(Link("path gone for 9 s", rtt=60, burst=9000, every=60_000), outages=((4.0, 13.0),)),
     Trial(Link("UDP blocked after 4 s", rtt=60), udp_until=4.0),
 )
 
