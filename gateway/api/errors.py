@@ -59,10 +59,19 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     return Response(body, error.status_code, error.headers, "application/json")
 
 
-async def _invalid_request(_: Request, error: Exception) -> Response:
+async def _invalid_request(request: Request, error: Exception) -> Response:
     """OpenAI answers 400 where FastAPI would say 422, and names one parameter."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        at, why = first["loc"][-1], first["ctx"]["error"]
+        return answer(
+            InvalidRequest(f"The request body is not valid JSON: {why} (byte {at})", code="invalid_json")
+        )
+    if first["loc"] == ("body",) and "json" not in request.headers.get("content-type", ""):
+        return answer(
+            InvalidRequest("The request body must be JSON, sent as content-type: application/json.")
+        )
     param = ".".join(str(part) for part in first["loc"][1:]) or None
     message = f"{param}: {first['msg']}" if param else str(first["msg"])
     return answer(InvalidRequest(message, param=param))

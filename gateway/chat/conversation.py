@@ -169,6 +169,11 @@ class Conversation:
         try:
             answer = await self._http.get("/v1/models")
             models = answer.json()["data"] if answer.status_code == 200 else []
+        except httpx.ConnectError as error:
+            url = self._http.base_url
+            raise ChatError(
+                f"no gateway answers at {url}: {error}; start one with `sluice serve`, or say --url"
+            ) from error
         except (httpx.HTTPError, ValueError, KeyError) as error:
             raise ChatError(f"{self._http.base_url} does not answer as a gateway does: {error}") from error
         if answer.status_code == 401:

@@ -274,7 +274,12 @@ def _command(verb: str, select: Fields, at: Gateway, **more: Any) -> None:
             typer.echo(f"{name}: {outcome['error']}", err=True)
             continue
         tiers = ", ".join(f"{tier} {tokens}" for tier, tokens in outcome.get("tiers", {}).items())
-        tokens = f", {outcome['tokens']} of {answer['tokens']} tokens" if answer["tokens"] else ""
+        # A worker leaves out what is nothing.
+        tokens = (
+            f", {outcome.get('tokens', 0)} of {answer['tokens']} tokens"
+            if verb in ("lookup", "prefetch")
+            else ""
+        )
         typer.echo(
             f"{name}: {verb} {outcome['done']} of {outcome['selected']} chunks{tokens}"
             + (f" ({tiers})" if tiers else "")

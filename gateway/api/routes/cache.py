@@ -84,7 +84,8 @@ def routes(context: GatewayContext) -> APIRouter:
         try:
             command = read_command(orjson.dumps({**fields, "verb": verb}))
         except CommandError as error:
-            raise InvalidRequest(f"{error}.") from error
+            hint = "" if select.keys() & {"tokens", "keys", "everything"} else _HOW_TO_CHOOSE
+            raise InvalidRequest(f"{error}.{hint}") from error
         answers = await layer.command_all(command, worker)
         return {"verb": verb, "tokens": len(command.select.tokens), "workers": answers}
 
@@ -112,6 +113,7 @@ _SUMMARIES = {
     "move": "Move or copy chunks between tiers",
     "compress": "Write a tier's chunks again with another lossless codec; `raw` decompresses",
 }
+_HOW_TO_CHOOSE = ' Or give a "prompt" or "messages"; the worker is asked for the tokens.'
 _SCHEMA = Order.model_json_schema()
 
 

@@ -36,7 +36,18 @@ async def test_malformed_json_is_a_400(visit: Any) -> None:
             "/admin/workers", content=b'{"url": ', headers={"content-type": "application/json"}
         )
     assert answer.status_code == 400
-    assert "JSON decode error" in answer.json()["error"]["message"]
+    error = answer.json()["error"]
+    assert (error["code"], error["param"]) == ("invalid_json", None)
+    assert error["message"].startswith("The request body is not valid JSON: ")
+    assert error["message"].endswith("(byte 8)")
+
+
+async def test_a_body_that_is_not_said_to_be_json_is_told_how(visit: Any) -> None:
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    async with visit() as client:
+        answer = await client.post("/admin/workers", content=b'{"id": "x", "url": "http://x"}', headers=form)
+    assert answer.status_code == 400
+    assert "content-type: application/json" in answer.json()["error"]["message"]
 
 
 async def test_a_405_says_what_is_allowed(visit: Any) -> None:

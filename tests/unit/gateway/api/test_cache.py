@@ -15,6 +15,7 @@ from cache.operator import Operator
 from engine_adapter.api import WorkerInfo
 from engine_adapter.vllm.control_server import TOKEN_VARIABLE, ControlServer, control_server
 from gateway.api.context import GatewayContext
+from gateway.api.kv_layer import KvLayer
 from gateway.cli import cache as cli
 from gateway.relay.membership import Membership
 from gateway.routing.fleet import Fleet
@@ -189,6 +190,25 @@ def test_the_command_line_shows_and_steers(benches: list[Bench], run: Any, tmp_p
     assert "tape" in refused.output
     assert run("clear").exit_code == 2
     assert run("clear", "--all", "--prompt", "x").exit_code == 2
+
+
+def test_what_is_done_with_a_prompt_is_said_also_where_nothing_of_it_is_kept(
+    benches: list[Bench], run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def tokenize(self: KvLayer, worker: Any, text: Any) -> list[int]:
+        return TOKENS
+
+    monkeypatch.setattr(KvLayer, "tokenize", tokenize)
+    benches[0].save(benches[0].keys(3))
+    kept = 3 * LAYOUT.block_tokens
+    assert run("lookup", "--prompt", "x").output.splitlines() == [
+        f"w0: lookup 3 of 4 chunks, {kept} of {len(TOKENS)} tokens (memory {kept})",
+        f"w1: lookup 0 of 4 chunks, 0 of {len(TOKENS)} tokens",
+    ]
+    pinned = run("pin", "--prompt", "x", "--owner", "me", "--worker", "w0")
+    assert pinned.output.splitlines() == ["w0: pin 3 of 4 chunks"]
+    assert run("unpin", "--prompt", "x", "--owner", "me", "--worker", "w0").exit_code == 0
+    assert run("clear", "--prompt", "x", "--worker", "w0").output.splitlines() == ["w0: clear 3 of 4 chunks"]
 
 
 def test_no_gateway_is_said_in_words() -> None:
