@@ -75,18 +75,28 @@ export class Call {
     const control = peer.createDataChannel(offer.control);
     const tokens = peer.createDataChannel(offer.tokens, { ordered: false, maxRetransmits: 0 });
     control.binaryType = tokens.binaryType = "arraybuffer";
-    const signal = AbortSignal.timeout(CONNECT_MS);
+    const attempt = new AbortController();
+    const { signal } = attempt;
+    const timer = setTimeout(() => {
+      attempt.abort(new Error("No connection came about in time."));
+    }, CONNECT_MS);
+    peer.onconnectionstatechange = () => {
+      if (peer.connectionState === "failed") attempt.abort(new Error("No path to the gateway was found."));
+    };
     let answer: CallAnswer | undefined;
     try {
       await peer.setLocalDescription();
       await gathered(peer);
       answer = await placeCall(gateway, peer.localDescription?.sdp ?? "", signal);
       await peer.setRemoteDescription({ type: "answer", sdp: answer.sdp });
+      signal.throwIfAborted();
       await Promise.all([opened(control, signal), opened(tokens, signal)]);
     } catch (error) {
       peer.close();
       if (answer?.location !== undefined) hangUp(gateway, answer.location);
       throw error;
+    } finally {
+      clearTimeout(timer);
     }
     return new Call(peer, control, tokens, gateway, onClose);
   }
@@ -157,14 +167,17 @@ function gathered(peer: RTCPeerConnection): Promise<void> {
 
 function opened(channel: RTCDataChannel, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
-    const fail = (): void => {
+    const closed = (): void => {
       reject(new Error(`The data channel ${channel.label} did not open.`));
+    };
+    const aborted = (): void => {
+      reject(signal.reason as Error);
     };
     if (channel.readyState === "open") resolve();
     channel.addEventListener("open", () => {
       resolve();
     });
-    channel.addEventListener("close", fail);
-    signal.addEventListener("abort", fail);
+    channel.addEventListener("close", closed);
+    signal.addEventListener("abort", aborted);
   });
 }
