@@ -14,6 +14,7 @@ import os
 import secrets
 import struct
 import threading
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -120,6 +121,26 @@ class Segment:
         if generation != ref.generation or nbytes != ref.nbytes or digest == _UNSEALED:
             return None
         return bytes(digest)
+
+    def sealed_prefix(self, refs: Sequence[SlotRef]) -> int:
+        """How many of the leading slots are complete, and still the same slots."""
+        unpack, mapping = _HEADER.unpack_from, self._mapping
+        for number, (offset, nbytes, generation) in enumerate(refs):
+            found, sealed, digest = unpack(mapping, offset - SLOT_HEADER)
+            if found != generation or sealed != nbytes or digest == _UNSEALED:
+                return number
+        return len(refs)
+
+    def run(self, first: SlotRef, distance: int, count: int) -> Bytes:
+        """`count` slots of the size of `first` at equal distances, as [slots, bytes]; writable, not copied.
+
+        Raises ValueError if they do not all lie in the segment.
+        """
+        last = first.offset + distance * (count - 1)
+        if min(first.offset, last) < SLOT_HEADER or max(first.offset, last) + first.nbytes > len(self):
+            raise ValueError("slots beyond the end of the arena")
+        memory = self._bytes[first.offset :]
+        return np.lib.stride_tricks.as_strided(memory, (count, first.nbytes), (distance, 1))
 
     def verify(self, ref: SlotRef) -> bool:
         """Whether the bytes are those that were sealed. Releases the GIL while hashing."""

@@ -85,6 +85,16 @@ class EnginePages:
             for layer, page in zip(self.layers, source, strict=True):
                 layer[block] = page
 
+    def write_run(self, first: int, step: int, source: npt.NDArray[np.uint8]) -> None:
+        """Replace blocks `first`, `first + step`, ... by `source`, which is [blocks, layers, page_bytes]."""
+        end = first + step * len(source)
+        blocks = slice(first, end if end >= 0 else None, step)
+        if self._stacked is not None:
+            self._stacked[:, blocks] = source.swapaxes(0, 1)
+        else:
+            for number, layer in enumerate(self.layers):
+                layer[blocks] = source[:, number]
+
 
 def layout_of(pages: EnginePages, tensor: torch.Tensor, page_format: Any) -> KVLayout:
     """The layout of an engine whose layers are `tensor`-like: [blocks, kv_heads, block_tokens, 2 * head_dim].

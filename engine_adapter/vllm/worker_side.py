@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,9 +67,13 @@ class WorkerSide:
         begun = time.perf_counter()
         try:
             segment = self._map(plan)
-            for transfer in plan.loads:
-                if not self._copy_in(segment, transfer):
-                    self._failed.update(transfer.blocks)
+            loads = plan.loads
+            while loads:
+                filled = segment.sealed_prefix([transfer.slot for transfer in loads])
+                self._copy_in(segment, loads[:filled])
+                if not filled:
+                    self._failed.update(loads[0].blocks)
+                loads = loads[filled or 1 :]
         except (OSError, ValueError, IndexError):
             logger.exception("sluice-kv: a load failed; its tokens are computed instead")
             self._failed.update(block for transfer in plan.loads for block in transfer.blocks)
@@ -125,14 +129,22 @@ class WorkerSide:
         block = self._layout.block_bytes if self._layout is not None else 0
         return block * sum(len(transfer.blocks) for transfer in transfers)
 
-    def _copy_in(self, segment: Segment, transfer: Transfer) -> bool:
-        if segment.sealed(transfer.slot) is None:
-            return False
-        pages, chunk = self._both(segment, transfer)
-        for number, block in enumerate(transfer.blocks, transfer.first):
-            pages.write(block, chunk[:, number])
-        # Checked last: the copy counts only if the slot was ours, and complete, until its end.
-        return segment.sealed(transfer.slot) is not None
+    def _copy_in(self, segment: Segment, loads: Sequence[Transfer]) -> None:
+        """Copy slots that are sealed, with one strided copy for a run of them."""
+        for run in _runs(loads, self._layout.block_bytes if self._layout is not None else 0):
+            pages, chunk = self._both(segment, run[0])
+            if len(run) == 1:
+                for number, block in enumerate(run[0].blocks, run[0].first):
+                    pages.write(block, chunk[:, number])
+                continue
+            slot, (block,) = run[0].slot, run[0].blocks
+            chunks = segment.run(slot, run[1].slot.offset - slot.offset, len(run))
+            pages.write_run(block, run[1].blocks[0] - block, chunks.reshape(len(run), len(chunk), -1))
+        # Checked last: a copy counts only if the slot was ours, and complete, until its end.
+        if segment.sealed_prefix([transfer.slot for transfer in loads]) < len(loads):
+            for transfer in loads:
+                if segment.sealed(transfer.slot) is None:
+                    self._failed.update(transfer.blocks)
 
     def _blank(self, blocks: set[int]) -> None:
         """Leave numbers in pages that were not filled.
@@ -166,3 +178,21 @@ class WorkerSide:
             self.close()
             self._segment = Segment.attach(plan.arena)
         return self._segment
+
+
+def _runs(loads: Sequence[Transfer], block_bytes: int) -> Iterator[Sequence[Transfer]]:
+    """Parts in which slots that hold one block each lie at equal distances, and their blocks as well."""
+    begin = 0
+    distances: tuple[int, int] | None = None
+    for end in range(1, len(loads)):
+        one, other = loads[end - 1], loads[end]
+        found = None
+        if one.slot.nbytes == other.slot.nbytes == block_bytes:
+            found = other.slot.offset - one.slot.offset, other.blocks[0] - one.blocks[0]
+        if found is None or (distances is not None and found != distances):
+            yield loads[begin:end]
+            begin, distances = end, None
+        else:
+            distances = found
+    if loads:
+        yield loads[begin:]

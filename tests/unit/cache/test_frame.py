@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import cbor2
 import numpy as np
@@ -19,6 +20,7 @@ from cache.frame import (
     ForeignVersion,
     FrameError,
     Header,
+    PlainHeads,
     TornFrame,
     decode_head,
     encode_head,
@@ -144,3 +146,58 @@ def test_a_well_signed_head_with_values_that_no_writer_makes(field: str, value: 
     signed = (prefix + xxhash.xxh3_128_digest(prefix + body) + body).ljust(HEAD_BYTES, b"\0")
     with pytest.raises(CorruptFrame):
         decode_head(signed)
+
+
+PLAIN = PlainHeads(RAW.layout, RAW.blocks, RAW.payload_bytes)
+
+
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.integers(0, 2**63 - 1),
+    st.integers(0, 2**63 - 1),
+    st.integers(0, 2**63 - 1),
+    st.binary(min_size=16, max_size=16),
+)
+def test_plain_heads_are_read_as_any_head_is(
+    position: int, written: int, expires: int, digest: bytes
+) -> None:
+    header = RAW._replace(position=position, written=written, expires=expires, digest=digest)
+    assert PLAIN.read(encode_head(header), RAW.key) == header == decode_head(encode_head(header))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"layout": bytes(16)},
+        {"blocks": 3},
+        {"codec": "example"},
+        {"config": {"bits": 4}},
+        {"payload_bytes": 255},
+        {"key": ChunkKey(bytes(48))},
+    ],
+)
+def test_other_heads_are_left_to_who_takes_them_apart(change: dict[str, Any]) -> None:
+    assert PLAIN.read(encode_head(RAW._replace(**change)), RAW.key) is None
+
+
+def test_no_flipped_bit_makes_a_plain_head_of_it() -> None:
+    head = encode_head(RAW)
+    used = len(head.rstrip(b"\0")) + 1  # its last byte is a zero
+    for bit in range(8 * used):
+        flipped = bytearray(head)
+        flipped[bit // 8] ^= 1 << bit % 8
+        assert PLAIN.read(bytes(flipped), RAW.key) is None
+
+
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.binary(max_size=40))
+def test_numbers_that_no_writer_makes_are_not_read(tail: bytes) -> None:
+    """The checksum is right, the rest is anything."""
+    head = encode_head(RAW)
+    length = int.from_bytes(head[12:16], "little")
+    body = head[40 : 40 + length]
+    body = body[: body.index(b"ap") + 2] + tail
+    prefix = head[:12] + len(body).to_bytes(4, "little") + head[16:24]
+    forged = (prefix + xxhash.xxh3_128_digest(prefix + body) + body).ljust(HEAD_BYTES, b"\0")
+    found = PLAIN.read(forged, RAW.key)
+    assert found is None or min(found.position, found.written, found.expires) >= 0
