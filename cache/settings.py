@@ -155,6 +155,9 @@ class ObjectSettings(Quotas, frozen=True, forbid_unknown_fields=True):
     """For stores other than AWS, e.g. `http://127.0.0.1:9000`."""
     region: str | None = None
     """Of the bucket, where its store asks for one."""
+    listing_seconds: float = 300.0
+    """Where a tenant or namespace is limited: how often the bucket is listed, to learn what others have
+    written. Until then each worker knows of its own writes."""
     link: LinkSettings = LinkSettings(timeout_seconds=10.0, write="back")
 
 

@@ -99,7 +99,9 @@ class Store:
         self._borrows: dict[int, Lease | Reservation] = {}
         self._due: list[tuple[float, int]] = []
         self._numbers = count()
-        plans = plan_tiers(settings, self.chunk_bytes) if tiers is None else tiers
+        plans = tiers
+        if plans is None:
+            plans = plan_tiers(settings, self.chunk_bytes, lambda digest: self._ledger.tenant(digest))
         links = self._links = {plan.tier.name: self._link(plan, make_lane) for plan in plans}
         self.arena = Arena(settings.memory.bytes, self.chunk_bytes, prefault=settings.memory.prefault)
         ledger = self._ledger = Ledger(self.arena, settings.memory.policy, settings, self._tenant)

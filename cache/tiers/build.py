@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -21,8 +21,10 @@ class TierPlan(NamedTuple):
     """What tenants and namespaces may have in a tier that bounds that."""
 
 
-def plan_tiers(settings: StoreSettings, chunk_bytes: int) -> list[TierPlan]:
-    """The slower tiers that the settings name, fastest first.
+def plan_tiers(
+    settings: StoreSettings, chunk_bytes: int, tenant_of: Callable[[bytes], str] = lambda namespace: ""
+) -> list[TierPlan]:
+    """The slower tiers that the settings name, fastest first. `tenant_of` a namespace.
 
     Raises ValueError for settings that cannot work or whose client library is not installed, OSError if the
     file tier's directory cannot be made.
@@ -41,12 +43,12 @@ def plan_tiers(settings: StoreSettings, chunk_bytes: int) -> list[TierPlan]:
         with _client_library("valkey"):
             from cache.tiers.valkey import ValkeyTier
 
-        plans.append(TierPlan(ValkeyTier(valkey), valkey.link))
+        plans.append(TierPlan(ValkeyTier(valkey, tenant_of), valkey.link, quotas=valkey))
     if (object_ := settings.object) is not None:
         with _client_library("object"):
             from cache.tiers.object import ObjectTier
 
-        plans.append(TierPlan(ObjectTier(object_), object_.link))
+        plans.append(TierPlan(ObjectTier(object_), object_.link, quotas=object_))
     return plans
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -115,6 +115,16 @@ class Apportioned(Protocol):
 
     def used_by(self) -> Mapping[Owner, int]:
         """Bytes by owner, of all who share the place, as far as this process has heard. Asks no server."""
+        ...
+
+
+@runtime_checkable
+class Accounting(Protocol):
+    """A tier whose server, or whose listing, has to be asked for what owners have."""
+
+    def shares(self, owners: Iterable[Owner], deadline: float) -> Mapping[Owner, int]:
+        """Bytes by owner, of all who share the place; what could not be asked by the deadline as last
+        heard."""
         ...
 
 
