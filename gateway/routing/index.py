@@ -49,6 +49,7 @@ class CacheMirror:
         "max_entries",
         "resident",
         "shared",
+        "tiered",
     )
 
     def __init__(self, capacity: int, max_entries: int, shared: tuple[SharedTiers, ...] = ()) -> None:
@@ -67,6 +68,8 @@ class CacheMirror:
         request that is on its way may have brought them to the device."""
         self.shared = shared
         """Tiers that this worker reads and others too."""
+        self.tiered = bool(shared)
+        """False: the worker has no slower tiers that we know of. Read only."""
 
     def __len__(self) -> int:
         return len(self.resident) + len(self._ghosts) + len(self.lower)
@@ -79,15 +82,14 @@ class CacheMirror:
     def depth(self, prompt: Fingerprint) -> int:
         """How many of the prompt's prefixes are resident, counted from the shallowest."""
         hashes = prompt.hashes
-        if not hashes:
-            return 0
-        resident = self.resident
-        newest = resident.newest
-        if hashes[-1] not in newest and hashes[-1] not in resident:
-            return 0
-        if hashes[0] in newest:
-            return len(hashes)
-        return len(hashes) - bisect_left(hashes, True, key=resident.__contains__)
+        if hashes:
+            shallowest = hashes[-1]
+            for generation in self.resident.generations:
+                if shallowest in generation:
+                    if hashes[0] in self.resident.newest:
+                        return len(hashes)
+                    return len(hashes) - bisect_left(hashes, True, key=self.resident.__contains__)
+        return 0
 
     def possible_depth(self, prompt: Fingerprint, depth: int) -> int:
         """What `depth` would be for a cache that had never evicted what is still in sight."""
@@ -144,6 +146,7 @@ class CacheMirror:
         self._used -= resident.pop(key) or 0
         if tiers:
             self.lower[key] = tiers
+            self.tiered = True
             if len(self) > self.max_entries:
                 self._evict()
         else:

@@ -94,26 +94,20 @@ class PrefillQueue:
         self.busy = True
 
     def seconds(self, rates: PrefillRates, factor: float, now: float) -> float:
-        """Time until a prefill that arrives now could begin, as far as this process has sent the others."""
-        first = self.first
-        if first is None or not first.end_seen:
-            first = self._pass_unseen(rates, factor, now)
-            if first is None:
-                return 0.0
+        """Time until a prefill that arrives now could begin."""
         overhead, by_byte, by_area = rates.overhead, rates.by_byte, rates.by_area
-        rest = factor * (overhead + by_byte * first.new + by_area * first.area)
-        new, area = self._new + first.new, self._area + first.area
-        whole = factor * ((len(self._behind) + 1) * overhead + by_byte * new + by_area * area)
-        late = now - self._since - rest
-        if late < 0.0:
-            return whole - rest - late
-        return whole - rest + OVERRUN * late
-
-    def _pass_unseen(self, rates: PrefillRates, factor: float, now: float) -> Work | None:
-        """Take out those whose end nobody will tell us, once their time is over; what is first then."""
-        while (first := self.first) is not None and not first.end_seen:
-            took = factor * (rates.overhead + rates.by_byte * first.new + rates.by_area * first.area)
-            if now - self._since < took:
+        wait = self.others_until - now if self.others_until > now else 0.0
+        while (first := self.first) is not None:
+            needs = factor * (overhead + by_byte * first.new + by_area * first.area)
+            late = now - self._since - needs
+            if late < 0.0 or first.end_seen:
                 break
-            self.done(self._first_key, self._since + took)
-        return self.first
+            # Nobody will tell us of its end, and its time is over.
+            self.done(self._first_key, self._since + needs)
+        else:
+            return wait
+        if self._behind:
+            new, area = self._new + first.new, self._area + first.area
+            whole = factor * ((len(self._behind) + 1) * overhead + by_byte * new + by_area * area)
+            wait += whole - needs
+        return wait - late if late < 0.0 else wait + OVERRUN * late

@@ -27,13 +27,13 @@ class RecentMap(Generic[V]):
     Within the newest a key that is used again stays where it is, which is what makes using one cheap.
     """
 
-    __slots__ = ("_count", "_generations", "_oldest", "newest")
+    __slots__ = ("_count", "_oldest", "generations", "newest")
 
     def __init__(self) -> None:
         self.newest: dict[int, V] = {}
-        """The newest generation, to look into without a call; read only."""
-        self._generations: list[dict[int, V]] = [self.newest]
-        """The newest first."""
+        """The newest generation; read only."""
+        self.generations: list[dict[int, V]] = [self.newest]
+        """The newest first, to look into without a call; read only."""
         self._oldest: list[int] = []
         """Keys that the last generation had when it was first taken from, the oldest at the end."""
         self._count = 0
@@ -42,14 +42,14 @@ class RecentMap(Generic[V]):
         return self._count
 
     def __contains__(self, key: int) -> bool:
-        for generation in self._generations:  # noqa: SIM110 - `any` takes three times as long
+        for generation in self.generations:  # noqa: SIM110 - `any` takes three times as long
             if key in generation:
                 return True
         return False
 
     def get(self, key: int) -> V | None:
         """The value, or None."""
-        for generation in self._generations:
+        for generation in self.generations:
             if key in generation:
                 return generation[key]
         return None
@@ -63,7 +63,7 @@ class RecentMap(Generic[V]):
 
     def add(self, keys: Sequence[int], values: Sequence[V]) -> Sequence[V]:
         """Make keys the newest, in order; those that are not there yet get `values`, which are returned."""
-        generations, newest = self._generations, self.newest
+        generations, newest = self.generations, self.newest
         if all(generation.keys().isdisjoint(keys) for generation in generations):
             newest.update(zip(keys, values, strict=True))
             fresh = values
@@ -90,7 +90,7 @@ class RecentMap(Generic[V]):
 
     def _renew(self, key: int) -> bool:
         newest = self.newest
-        for generation in self._generations:
+        for generation in self.generations:
             if key in generation:
                 if generation is not newest:
                     newest[key] = generation.pop(key)
@@ -99,7 +99,7 @@ class RecentMap(Generic[V]):
 
     def _grown(self) -> None:
         """Begin a new generation when the newest has its share."""
-        generations = self._generations
+        generations = self.generations
         if len(self.newest) < max(SMALLEST, self._count // GENERATIONS):
             return
         self._begin()
@@ -111,11 +111,11 @@ class RecentMap(Generic[V]):
     def _begin(self) -> None:
         """Begin a generation."""
         self.newest = {}
-        self._generations.insert(0, self.newest)
+        self.generations.insert(0, self.newest)
 
     def pop(self, key: int) -> V | None:
         """Take a key out; its value, or None where it was not there."""
-        for generation in self._generations:
+        for generation in self.generations:
             if key in generation:
                 self._count -= 1
                 return generation.pop(key)
@@ -143,7 +143,7 @@ class RecentMap(Generic[V]):
 
     def _last(self) -> dict[int, V]:
         """The last generation, of which `_oldest` has keys."""
-        generations = self._generations
+        generations = self.generations
         while not self._oldest:
             if len(generations) == 1:
                 self._begin()
@@ -156,8 +156,8 @@ class RecentMap(Generic[V]):
 
     def take(self) -> list[dict[int, V]]:
         """Everything, as dictionaries that are nobody's any more, the oldest first; the map is empty then."""
-        generations = self._generations
-        self._generations, self._oldest, self._count = [], [], 0
+        generations = self.generations
+        self.generations, self._oldest, self._count = [], [], 0
         self._begin()
         return generations[::-1]
 

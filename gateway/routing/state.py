@@ -83,7 +83,7 @@ class WorkerState:
         """What a prompt takes here, of which `depth` prefixes, `cached` bytes, are on the device."""
         total = prompt.total_bytes
         cache = self.cache
-        if (cache.lower or cache.shared) and cache.has_lower:
+        if cache.tiered and cache.has_lower:
             deeper, tiers = cache.lower_depth(prompt, depth)
             if tiers:
                 loaded = prompt.covered(deeper) - cached

@@ -23,37 +23,38 @@ class TimeToFirstToken:
 
     def __init__(self, foresight: float, rates: ModelRates) -> None:
         self._rates, self._decode = rates
-        self._foresight = 1.0 + foresight
+        self._weight = 1.0 + foresight
+        self._for_others = foresight / self._weight
 
     def choose(
         self, candidates: Sequence[WorkerState], request: RouteRequest, prompt: Fingerprint, now: float
     ) -> Choice:
-        foresight, rates, slope = self._foresight, self._rates, self._decode.slope
+        weight, rates, slope = self._weight, self._rates, self._decode.slope
         hashes, total = prompt.hashes, prompt.total_bytes
         whole = len(hashes)
         deepest, shallowest = (hashes[0], hashes[-1]) if whole else (None, None)
-        reckoned = -1
+        missed = weight * rates.seconds(total, 0)
+        reckoned, found = 0, missed
         best, best_depth = candidates[0], 0
         best_cost, best_prefill = inf, 0.0
         for state in candidates:
             cache = state.cache
-            newest = cache.resident.newest
-            depth = whole if deepest in newest and shallowest in newest else cache.depth(prompt)
-            if depth != reckoned:  # it is the same at most workers
-                cached = prompt.covered(depth) if depth else 0
-                computing = rates.seconds(total - cached, cached)
-                reckoned = depth
-            prefill = computing
-            if depth < whole and (cache.lower or cache.shared) and cache.has_lower:
-                prefill = rates.of(state.work(prompt, depth, cached, True))
+            depth, prefill = 0, missed
+            for generation in cache.resident.generations:
+                if shallowest in generation:
+                    depth = whole if deepest in cache.resident.newest else cache.depth(prompt)
+                    if depth != reckoned:  # it is the same at most workers that have anything
+                        reckoned, cached = depth, prompt.covered(depth)
+                        found = weight * rates.seconds(total - cached, cached)
+                    prefill = found
+                    break
+            if cache.tiered and depth < whole:
+                prefill = weight * rates.of(state.work(prompt, depth, prompt.covered(depth), True))
             prefill *= state.speed.factor
-            cost = foresight * prefill + slope * state.worker.in_flight
-            queue = state.queue
-            if queue.busy:
-                cost += queue.seconds(rates, state.speed.factor, now)
-                if queue.others_until > now:
-                    cost += queue.others_until - now
+            cost = prefill + slope * state.worker.in_flight
+            if state.queue.busy:
+                cost += state.queue.seconds(rates, state.speed.factor, now)
             if cost > best_cost or (cost == best_cost and state.computed_bytes >= best.computed_bytes):
                 continue
             best, best_depth, best_cost, best_prefill = state, depth, cost, prefill
-        return Choice(best, "", best_depth, best_cost - (foresight - 1.0) * best_prefill)
+        return Choice(best, "", best_depth, best_cost - best_prefill * self._for_others)

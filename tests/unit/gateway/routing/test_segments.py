@@ -43,7 +43,7 @@ def test_a_map_has_what_was_put_in_and_not_taken_out(steps: list[tuple[str, int]
         assert len(ours) == len(plain)
         assert ours.get(key) == plain.get(key)
         assert (key in ours) == (key in plain)
-        assert len(ours._generations) <= MOST_GENERATIONS
+        assert len(ours.generations) <= MOST_GENERATIONS
     assert dict(pair for part in ours.take() for pair in part.items()) == plain
     assert len(ours) == 0
 
