@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.main import get_command
 
 from engine_adapter.api import read_fleet
@@ -215,15 +216,28 @@ def test_the_gpu_environment_swaps_the_workers(compose: Compose, gpu_variables: 
     assert any("fleet/gpu.json" in volume for volume in services["gateway"]["volumes"])
 
 
+def test_the_gpus_are_asked_for_as_the_specification_says(services: Services) -> None:
+    (reserved,) = services["worker-gpu"]["deploy"]["resources"]["reservations"]["devices"]
+    assert reserved == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
+    assert "deploy" not in services["worker"]
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("profile", ["cpu", "gpu"])
 @pytest.mark.parametrize("tool", [("docker-compose",), ("docker", "compose")], ids=" ".join)
-def test_the_tools_take_the_file(repository: Path, tool: tuple[str, ...]) -> None:
+def test_the_tools_take_the_file(repository: Path, tool: tuple[str, ...], profile: str) -> None:
     if (
         shutil.which(tool[0]) is None
         or subprocess.run((*tool, "version"), capture_output=True).returncode != 0
     ):
         pytest.skip(f"{' '.join(tool)} is not installed")
-    command = (*tool, "-f", str(repository / "compose.yaml"), "config")
+    environment = ("--env-file", str(repository / "deploy" / "gpu.env")) if profile == "gpu" else ()
+    command = (*tool, *environment, "-f", str(repository / "compose.yaml"), "config")
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert "sluice-gateway" in done.stdout
+    resolved = yaml.safe_load(done.stdout)["services"]
+    assert "sluice-gateway" in resolved["gateway"]["image"]
+    if profile == "gpu":
+        (device,) = resolved["worker-gpu"]["deploy"]["resources"]["reservations"]["devices"]
+        assert device["capabilities"] == ["gpu"]
+        assert resolved["worker-gpu"]["build"]["target"] == "worker-gpu"
