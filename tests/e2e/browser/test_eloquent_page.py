@@ -1,4 +1,4 @@
-"""The chat page over WebRTC data channels, in a network namespace that has what Chromium needs for them."""
+"""The chat page over WebRTC data channels, in a network namespace that has what browsers need for them."""
 
 from __future__ import annotations
 
@@ -87,18 +87,31 @@ def gateway_in_namespace(
         process.wait(60)
 
 
-# Real time in a real browser: a machine that is busy for a second makes an answer change its path.
-@pytest.mark.flaky(reruns=2, reruns_delay=2)
-def test_eloquent_page(namespace: str, gateway_in_namespace: str, tmp_path: Path) -> None:
-    """Every step of eloquent.test.mjs passes."""
-    shots = Path(os.environ.get("SCREENSHOT_DIR", tmp_path))
+def _run(namespace: str, url: str, script: str, shots: Path, *node_options: str) -> None:
+    """Every step of `script` passes."""
     environment = os.environ | {
-        "BASE_URL": gateway_in_namespace,
+        "BASE_URL": url,
         "ANSWER_TOKENS": str(ANSWER_TOKENS),
-        "SCREENSHOT_DIR": str(shots),
+        "SCREENSHOT_DIR": os.environ.get("SCREENSHOT_DIR", str(shots)),
     }
-    script = HERE / "eloquent.test.mjs"
-    command = ["ip", "netns", "exec", namespace, "node", "--test", "--test-reporter=tap", str(script)]
+    command = ["ip", "netns", "exec", namespace, "node", *node_options]
+    command += ["--test", "--test-reporter=tap", str(HERE / script)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert re.search(r"^# pass [1-9]", done.stdout, re.MULTILINE), f"no step ran:\n{done.stdout}"
+
+
+# Real time in a real browser: a machine that is busy for a second makes an answer change its path.
+@pytest.mark.flaky(reruns=2, reruns_delay=2)
+def test_eloquent_page(namespace: str, gateway_in_namespace: str, tmp_path: Path) -> None:
+    _run(namespace, gateway_in_namespace, "eloquent.test.mjs", tmp_path)
+
+
+@pytest.mark.flaky(reruns=2, reruns_delay=2)
+def test_eloquent_page_in_firefox(namespace: str, gateway_in_namespace: str, tmp_path: Path) -> None:
+    if shutil.which(os.environ.get("FIREFOX", "/usr/bin/firefox-esr")) is None:
+        pytest.skip("Firefox is not installed; FIREFOX names another path")
+    asked = ["node", "--print", "typeof WebSocket"]
+    knows = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+    options = [] if knows == "function" else ["--experimental-websocket"]
+    _run(namespace, gateway_in_namespace, "firefox.test.mjs", tmp_path, *options)
