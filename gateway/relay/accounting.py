@@ -6,8 +6,8 @@ Nothing here locks, allocates or formats on the hot path: a counter is an intege
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, field
 
 TTFT_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0)
@@ -29,6 +29,12 @@ class Histogram:
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        counts, bounds = self.counts, self.bounds
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+        self.total += sum(values)
 
 
 END_REASONS = (
@@ -56,9 +62,9 @@ class Series:
 
     worker: str
     model: str
-    ends: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    ends: Counter[str] = field(default_factory=Counter)
     """By END_REASONS."""
-    statuses: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
+    statuses: Counter[int] = field(default_factory=Counter)
     """HTTP status as the client saw it."""
     ttft: Histogram = field(default_factory=lambda: Histogram(TTFT_BUCKETS))
     """Seconds from the request's last byte to the first byte of the answer."""
@@ -94,10 +100,15 @@ class Accounting:
     queue_wait: Histogram = field(default_factory=lambda: Histogram(WAIT_BUCKETS))
     queued: int = 0
     """Waiting for a place now."""
-    active: int = 0
+    open: Sized = ()
     """Inference requests in this process now, from head to end."""
     settle: Callable[[], None] = _nothing
     """Brings `series` up to date: the shares of requests that ended a moment ago may not be in it yet."""
+
+    @property
+    def active(self) -> int:
+        """How many are open."""
+        return len(self.open)
 
     def of(self, worker: str, model: str) -> Series:
         key = (worker, model)

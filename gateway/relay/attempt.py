@@ -26,16 +26,16 @@ class Attempt(msgspec.Struct, eq=False):
     """Owns a place at the worker (the assignment) and a connection until `close` or the hand-over.
 
     Implements `upstream.Receiver` for everything up to the first byte of the answer; after that the exchange
-    receives by itself. Only the first three fields are given.
+    receives by itself. Only the first six fields are given.
     """
 
     exchange: Exchange
     assignment: Assignment
+    worker: Worker
+    breaker: CircuitBreaker
+    _trial: int | None
+    """What `breaker.sent` said; None once the breaker has had its verdict."""
     started: float
-    worker: Worker = None  # type: ignore[assignment]
-    breaker: CircuitBreaker = None  # type: ignore[assignment]
-    _trial: int | None = None
-    """None once the breaker has had its verdict."""
     _opening: asyncio.Task[None] | None = None
     connection: UpstreamConnection | None = None
     head: ResponseHead | None = None
@@ -45,17 +45,9 @@ class Attempt(msgspec.Struct, eq=False):
     sent_at: float = 0.0
     """0 until the request has been written."""
 
-    def __post_init__(self) -> None:
-        self.worker = worker = self.assignment.worker
-        self.breaker = breaker = self.exchange.relay.breakers.of(worker)
-        self._trial = breaker.sent()
-
-    def start(self, connection: UpstreamConnection | None) -> None:
-        """Send the request over `connection`, or open one."""
-        if connection is not None:
-            self._send(connection, self.started)
-        else:
-            self._opening = self.exchange.relay.pool.open(self.worker, self._opened)
+    def connect(self) -> None:
+        """Open a connection, and send the request over it."""
+        self._opening = self.exchange.relay.pool.open(self.worker, self._opened)
 
     def close(self, outcome: Outcome, now: float) -> None:
         """End the attempt wherever it is; the worker sees the disconnect and aborts its work."""
@@ -88,10 +80,11 @@ class Attempt(msgspec.Struct, eq=False):
             why = "connection refused" if refused else str(result)
             self.exchange.attempt_failed(self, "connect", f"worker {self.worker.id} cannot be reached: {why}")
         else:
-            self._send(result, self.exchange.relay.now())
+            self.send(result, self.exchange.relay.now())
             self.exchange.attempt_connected(self)
 
-    def _send(self, connection: UpstreamConnection, now: float) -> None:
+    def send(self, connection: UpstreamConnection, now: float) -> None:
+        """Send the request over `connection`, which is the attempt's own from here on."""
         relay = self.exchange.relay
         call = self.exchange.call
         envelope = call.envelope
@@ -109,14 +102,14 @@ class Attempt(msgspec.Struct, eq=False):
         self.head = head
         status = head.status
         relay = self.exchange.relay
-        if self._trial is not None:
-            now = relay.now()
-            if status not in _BLAMED:
-                self.worker.answered_at = now
-                self.breaker.succeeded(self._trial)
-            else:
-                self.breaker.failed(now, self._trial)
+        trial = self._trial
+        if trial is not None:
             self._trial = None
+            if status not in _BLAMED:
+                self.worker.answered_at = relay.now()
+                self.breaker.succeeded(trial)
+            else:
+                self.breaker.failed(relay.now(), trial)
         if status in relay.settings.retries.statuses:
             self.exchange.attempt_refused(self, status)
 
@@ -153,7 +146,7 @@ class Attempt(msgspec.Struct, eq=False):
             # The worker closed a kept-alive connection as we wrote to it: it never saw the request.
             self.sent_at = 0.0
             self.started = self.exchange.relay.now()
-            self._opening = self.exchange.relay.pool.open(self.worker, self._opened)
+            self.connect()
             return
         self.blame(self.exchange.relay.now())
         self.exchange.attempt_failed(self, "gone", f"worker {self.worker.id}: {reason}")

@@ -141,7 +141,7 @@ class Breakers:
 
     def __init__(self, fleet: Fleet, settings: HealthChecks) -> None:
         self._settings = settings
-        self._breakers = {worker.id: CircuitBreaker(worker, settings) for worker in fleet}
+        self._breakers = {worker: CircuitBreaker(worker, settings) for worker in fleet}
         fleet.subscribe(self._membership)
 
     def __iter__(self) -> Iterator[CircuitBreaker]:
@@ -149,10 +149,7 @@ class Breakers:
 
     def of(self, worker: Worker) -> CircuitBreaker:
         """The worker's breaker; one of its own, kept nowhere, for a worker that has left the fleet."""
-        breaker = self._breakers.get(worker.id)
-        if breaker is None or breaker.worker is not worker:
-            return CircuitBreaker(worker, self._settings)
-        return breaker
+        return self._breakers.get(worker) or CircuitBreaker(worker, self._settings)
 
     def tick(self, now: float) -> None:
         for breaker in self._breakers.values():
@@ -160,8 +157,8 @@ class Breakers:
 
     def _membership(self, event: Literal["joined", "left", "restarted"], worker: Worker) -> None:
         if event == "joined":
-            self._breakers[worker.id] = CircuitBreaker(worker, self._settings)
+            self._breakers[worker] = CircuitBreaker(worker, self._settings)
         elif event == "left":
-            self._breakers.pop(worker.id, None)
+            self._breakers.pop(worker, None)
         else:
             self.of(worker).reset()

@@ -12,12 +12,12 @@ from typing import Protocol
 import msgspec
 
 from engine_adapter.cache_salt import EXACT
-from gateway.access.keys import Key
+from gateway.access.keys import POOL, Key
 from gateway.errors import AuthenticationFailed, InvalidRequest, PermissionDenied
 from gateway.relay import extras
 from gateway.relay.envelope import Envelope
 from gateway.relay.extras import LogOptions
-from gateway.relay.isolation import salt_for, tenant_apart
+from gateway.relay.isolation import salt_for
 from gateway.relay.request import parse, with_model, with_priority, with_salt, without_extras
 from gateway.relay.settings import RelaySettings, Timeouts
 from gateway.routing.assignment import RouteRequest
@@ -94,7 +94,7 @@ class Admitter:
             body = without_extras(body)
             asked = extras.from_body(request.extras)
             log, quality = log or asked.log, asked.kv_quality
-        if request.salt or quality != EXACT or tenant_apart(key):
+        if request.salt or quality != EXACT or (key is not None and key.tenant != POOL):
             counts_only = envelope.url.startswith(b"/v1/messages/count_tokens")
             salt = salt_for(key, envelope.family, quality, request.salt, counts_only=counts_only)
             if salt is not None:

@@ -6,6 +6,7 @@ half as long again. Whoever reads the numbers settles first; the sweep does so t
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,6 @@ import structlog
 
 from gateway.relay.accounting import AccessRecord, Accounting
 from gateway.relay.retry import HedgeDelay
-from gateway.relay.sse import Usage
 
 if TYPE_CHECKING:
     from gateway.relay.exchange import Exchange
@@ -53,48 +53,58 @@ class Endings:
     def settle(self) -> None:
         """Count all that have ended, and let go of them."""
         ended, self._ended = self._ended, []
+        shares: defaultdict[tuple[str, str], list[Exchange]] = defaultdict(list)
         for exchange in ended:
             try:
-                self._settle(exchange)
+                self._read(exchange)
             except Exception:
                 # What is wrong with one must not cost the others their share.
-                log.exception(
-                    "an ended exchange is not counted", request_id=exchange.call.request_id.decode("latin-1")
-                )
+                request_id = exchange.call.request_id.decode("latin-1")
+                log.exception("an ended exchange cannot be read", request_id=request_id)
+            if (attempt := exchange.attempt) is not None:
+                shares[attempt.worker.id, exchange.call.model].append(exchange)
+                # An attempt knows its exchange: without this circle both are gone when nobody needs them.
+                exchange.attempt = exchange.winner = None
+        for (worker, model), exchanges in shares.items():
+            self._count(worker, model, exchanges)
 
-    def _settle(self, exchange: Exchange) -> None:
-        usage = exchange.usage()
-        attempt = exchange.attempt
-        answered = exchange.winner
-        if answered is not None:
-            answered.assignment.counted(usage.prompt_tokens, usage.cached_tokens, usage.output_tokens)
-        if attempt is not None:
-            series = self._accounting.of(attempt.worker.id, exchange.call.model)
-            series.ends[exchange.end] += 1
-            series.statuses[exchange.status] += 1
-            series.request_bytes += exchange.request_bytes
-            series.duration.observe(exchange.ended - exchange.started)
-            if not exchange.awaits_content:
-                series.ttft.observe(exchange.ttft)
-                series.response_bytes += exchange.response_bytes
-                series.prompt_tokens += usage.prompt_tokens
-                series.cached_tokens += usage.cached_tokens
-                series.output_tokens += usage.output_tokens
-                if exchange.events:
-                    series.streams += 1
-                    series.events += exchange.events
-                if self._hedge_delay is not None:
-                    self._hedge_delay.observe(exchange.ttft)
+    def _read(self, exchange: Exchange) -> None:
+        """What the engine said of its work, for the router and the log."""
+        exchange.read_usage()
+        usage = exchange.usage
+        if (winner := exchange.winner) is not None:
+            winner.assignment.counted(usage.prompt_tokens, usage.cached_tokens, usage.output_tokens)
         if self._record is not None and (self._wants is None or self._wants(exchange.status, exchange.end)):
-            self._record(_access_record(exchange, usage))
-        # An attempt knows its exchange: without this circle both are gone as soon as nobody needs them.
-        exchange.attempt = exchange.winner = None
+            self._record(_access_record(exchange))
+
+    def _count(self, worker: str, model: str, exchanges: list[Exchange]) -> None:
+        series = self._accounting.of(worker, model)
+        series.ends.update([e.end for e in exchanges])
+        series.statuses.update([e.status for e in exchanges])
+        series.request_bytes += sum([e.request_bytes for e in exchanges])
+        series.duration.observe_all([e.ended - e.started for e in exchanges])
+        answered = [e for e in exchanges if not e.awaits_content]
+        waits = [e.ttft for e in answered]
+        series.ttft.observe_all(waits)
+        if self._hedge_delay is not None:
+            for wait in waits:
+                self._hedge_delay.observe(wait)
+        for e in answered:
+            usage = e.usage
+            series.response_bytes += e.response_bytes
+            series.prompt_tokens += usage.prompt_tokens
+            series.cached_tokens += usage.cached_tokens
+            series.output_tokens += usage.output_tokens
+            if e.events:
+                series.streams += 1
+                series.events += e.events
 
 
-def _access_record(exchange: Exchange, usage: Usage) -> AccessRecord:
+def _access_record(exchange: Exchange) -> AccessRecord:
     """The call as the access log and traces tell it."""
     call = exchange.call
     attempt = exchange.attempt
+    usage = exchange.usage
     return AccessRecord(
         request_id=call.request_id.decode("latin-1"),
         method="POST",

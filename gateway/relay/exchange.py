@@ -38,7 +38,7 @@ from gateway.relay.states import (
     IllegalTransition,
     State,
 )
-from gateway.relay.upstream import ResponseHead, UpstreamConnection
+from gateway.relay.upstream import ResponseHead
 from gateway.relay.waiting import RoomFull
 from gateway.routing.assignment import NoWorkerError, Outcome, RouteRequest, UnknownPolicyError
 
@@ -85,6 +85,8 @@ class Exchange(msgspec.Struct, eq=False):
     status: int = 0
     response_bytes: int = 0
     events: int = 0
+    usage: Usage = msgspec.field(default_factory=Usage)
+    """What the engine counted, once that has been read; zeros where the answer broke off before."""
     end: str = ""
     """By END_REASONS, once it is done."""
     ended: float = 0.0
@@ -139,10 +141,16 @@ class Exchange(msgspec.Struct, eq=False):
         self.attempts += 1
         routed = relay.now()
         self.route_seconds += routed - now
-        connection = relay.pool.take(assignment.worker)
-        self._to(ROUTED if connection is None else SENT)
-        self.attempt = attempt = Attempt(self, assignment, routed)
-        attempt.start(connection)
+        worker = assignment.worker
+        breaker = relay.breakers.of(worker)
+        self.attempt = attempt = Attempt(self, assignment, worker, breaker, breaker.sent(), routed)
+        connection = relay.pool.take(worker)
+        if connection is not None:
+            self._to(SENT)
+            attempt.send(connection, routed)
+        else:
+            self._to(ROUTED)
+            attempt.connect()
 
     def _nobody(self, error: NoWorkerError) -> None:
         if error.unknown_model:
@@ -256,7 +264,7 @@ class Exchange(msgspec.Struct, eq=False):
         self.response_bytes = len(payload)
         self._last = payload
         self.client.write(self._head_of(attempt, head, now) + payload)
-        self._end("ok" if status < 500 else "worker_error")
+        self._end("ok" if status < 500 else "worker_error", now)
 
     def answer_with(self, attempt: Attempt, *, content: bool = True) -> None:
         """`attempt` has something to show: from here on it is the answer, and nothing is repeated.
@@ -344,8 +352,14 @@ class Exchange(msgspec.Struct, eq=False):
             return
         relay.accounting.hedges += 1
         self.attempts += 1
-        self.hedge = Attempt(self, assignment, now)
-        self.hedge.start(relay.pool.take(assignment.worker))
+        worker = assignment.worker
+        breaker = relay.breakers.of(worker)
+        self.hedge = hedge = Attempt(self, assignment, worker, breaker, breaker.sent(), now)
+        connection = relay.pool.take(worker)
+        if connection is not None:
+            hedge.send(connection, now)
+        else:
+            hedge.connect()
 
     @property
     def is_event_stream(self) -> bool:
@@ -422,7 +436,7 @@ class Exchange(msgspec.Struct, eq=False):
         if winner.head.events and winner.head.status == 200:
             tail = self._previous + self._last
             if not has_end(self.call.envelope.family, tail):
-                self._release_connection()
+                self._release_connection(self.relay.now())
                 self._break_off(
                     UpstreamFailed(f"worker {winner.worker.id} ended the stream without an end marker"),
                     "bad_response",
@@ -436,11 +450,11 @@ class Exchange(msgspec.Struct, eq=False):
             self._write(LAST_CHUNK)
         elif self._prefix:
             self._write(b"")
-        self._end(end)
+        self._end(end, self.relay.now())
 
-    def _end(self, end: str) -> None:
+    def _end(self, end: str, now: float) -> None:
         """Everything was written."""
-        self._release_connection()
+        self._release_connection(now)
         keep_alive = self.client.keep_alive
         self._done(end, "ok" if end == "ok" else "failed")
         self.client.answered(keep_alive)
@@ -450,14 +464,13 @@ class Exchange(msgspec.Struct, eq=False):
         assert winner is not None
         self._break_off(UpstreamFailed(f"worker {winner.worker.id}: {reason}"), "worker_gone")
 
-    def _release_connection(self) -> None:
+    def _release_connection(self, now: float) -> None:
         winner = self.winner
-        if winner is not None and winner.connection is not None:
-            connection: UpstreamConnection = winner.connection
+        if winner is not None and (connection := winner.connection) is not None:
             winner.connection = None
             if self.stalled_since and connection.alive:
                 connection.transport.resume_reading()
-            self.relay.pool.give_back(connection, self.relay.now())
+            self.relay.pool.give_back(connection, now)
 
     def _keep_usage(self, framed: bytes) -> None:
         """The usage objects of the first and the last event with one: some families report the prompt early,
@@ -469,15 +482,13 @@ class Exchange(msgspec.Struct, eq=False):
         else:
             kept[1] = framed[start : start + USAGE_WINDOW]
 
-    def usage(self) -> Usage:
-        """What the engine counted, once it is done; zeros for an answer that broke off before it said so."""
-        usage = Usage()
+    def read_usage(self) -> None:
+        """Find what the engine counted in what is left of the answer."""
         if self._usage_events:
             for event in self._usage_events:
-                usage.read(event)
+                self.usage.read(event)
         elif self.end == "ok":
-            usage.read(self._last)
-        return usage
+            self.usage.read(self._last)
 
     @property
     def ttft(self) -> float:

@@ -15,16 +15,18 @@ import contextlib
 from typing import Any
 
 import httptools
+import msgspec
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.access.keys import Key
 from gateway.errors import GatewayError, InvalidRequest, TooLarge
+from gateway.relay.call import Keys
 from gateway.relay.envelope import Envelope, cors_lines, own_request_id, read_wishes
 from gateway.relay.exchange import Exchange
 from gateway.relay.fields import Headers, sent_on_lines
 from gateway.relay.heads import error_response
-from gateway.relay.known_head import KnownHead, body_behind, split_head
+from gateway.relay.known_head import HeadPattern, pattern_of
 from gateway.relay.relay import Relay
 from gateway.relay.request import FAMILIES
 
@@ -43,6 +45,16 @@ class RequestTimeout(GatewayError):
     status, type, code = 408, "invalid_request_error", "request_timeout"
 
 
+class _KnownHead(msgspec.Struct, frozen=True):
+    """A good head of one connection, and what it meant."""
+
+    pattern: HeadPattern
+    envelope: Envelope
+    keys: Keys | None
+    keys_version: int
+    """Of `keys`, which knew the envelope's key."""
+
+
 class Front(HttpToolsProtocol):
     """Implements `client.Client` for the exchange in progress."""
 
@@ -51,7 +63,7 @@ class Front(HttpToolsProtocol):
         "_arrived", "_backlog", "_backlog_bytes", "_body", "_deaf", "_envelope", "_family", "_head_bytes",
         "_key", "_known", "_later", "_later_head", "_overdue", "_plain_head", "_refusal", "_remembers",
         "_undisturbed", "exchange", "fields", "http11", "idle_since", "keep_alive", "limits", "relay",
-        "requests",
+        "requests", "write",
     )  # fmt: skip
 
     def __init__(self, relay: Relay, **uvicorn_arguments: Any) -> None:
@@ -88,7 +100,7 @@ class Front(HttpToolsProtocol):
         self._backlog_bytes = 0
         self._plain_head = b""
         """A head that asks for an upgrade which is not made, without that wish."""
-        self._known: KnownHead | None = None
+        self._known: _KnownHead | None = None
         self._remembers = _REMEMBERED
         """How many more heads may be remembered in vain."""
         self._undisturbed = False
@@ -100,6 +112,7 @@ class Front(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.write = transport.write  # no frame of ours between an exchange and the transport
         transport.set_write_buffer_limits(high=self.limits.stream_buffer_bytes)
 
     @property
@@ -327,11 +340,11 @@ class Front(HttpToolsProtocol):
             and (self.cycle is None or self.cycle.response_complete)
         )
 
-    def _is_repeated(self, data: bytes, known: KnownHead) -> bool:
+    def _is_repeated(self, data: bytes, known: _KnownHead) -> bool:
         """Begin the request in `data`, if it is one with a head that is known to be good. Asked at rest."""
         if self.relay.draining or (known.keys is not None and known.keys.version != known.keys_version):
             return False
-        body = body_behind(known.before, known.after, data)
+        body = known.pattern.body_behind(data)
         limits = self.limits
         requests = self.requests + 1
         if body is None or len(body) > limits.body_bytes or requests >= limits.requests_per_connection:
@@ -348,12 +361,12 @@ class Front(HttpToolsProtocol):
     def _remember(self, data: bytes) -> None:
         """The request in `data` was served; its head may come again."""
         self._remembers -= 1
-        envelope, parted = self._envelope, split_head(data)
-        if envelope is None or parted is None or not self.keep_alive or self.expect_100_continue:
+        if self._envelope is None or not self.keep_alive or self.expect_100_continue:
             return
-        if body_behind(*parted, data) is not None and len(data) <= self.limits.body_bytes:
+        pattern = pattern_of(data)
+        if pattern is not None and pattern.body_behind(data) is not None:
             keys = self.relay.admitter.keys
-            self._known = KnownHead(*parted, envelope, keys, 0 if keys is None else keys.version)
+            self._known = _KnownHead(pattern, self._envelope, keys, 0 if keys is None else keys.version)
 
     def _read_envelope(self) -> None:
         """The request is complete: begin or refuse it."""
@@ -408,9 +421,6 @@ class Front(HttpToolsProtocol):
         )
 
     # exchange.Client
-
-    def write(self, data: bytes) -> None:
-        self.transport.write(data)
 
     def answered(self, keep_alive: bool) -> None:
         self.exchange = None

@@ -18,11 +18,6 @@ _UNTOUCHED = "tokens"
 """The family that touches no cache."""
 
 
-def tenant_apart(key: Key | None) -> str:
-    """The tenant whose KV is its own; empty for the pool."""
-    return "" if key is None or key.shares_cache or key.tenant == POOL else key.tenant
-
-
 def salt_for(
     key: Key | None, family: str, quality: str, clients: bytes, *, counts_only: bool = False
 ) -> bytes | None:
@@ -32,7 +27,7 @@ def salt_for(
     never leads out of the tenant. `counts_only`: the request only counts tokens. Raises InvalidRequest where
     the engine's API has no way to say it.
     """
-    tenant = tenant_apart(key)
+    tenant = "" if key is None or key.shares_cache or key.tenant == POOL else key.tenant
     if not tenant and quality == EXACT and not clients:
         return None
     if family == _UNTOUCHED or counts_only:

@@ -8,41 +8,39 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.relay.call import Keys
-from gateway.relay.envelope import Envelope
-
 _LENGTH = b"\r\ncontent-length:"
 _DIGITS = 8
 """Longest content-length that is recognised: 99,999,999."""
 
 
-class KnownHead(msgspec.Struct, frozen=True):
-    """A good head of one connection, and what it meant."""
+class HeadPattern(msgspec.Struct, frozen=True, gc=False):
+    """A head, parted at the digits of its content-length."""
 
     before: bytes
-    """The head's bytes up to the digits of its content-length."""
+    """Its bytes up to them."""
     after: bytes
     """And from behind them to the end of the blank line."""
-    envelope: Envelope
-    keys: Keys | None
-    keys_version: int
-    """Of `keys`, which knew the envelope's key."""
+    start: int
+    """Length of `before`,"""
+    rest: int
+    """and of `after`."""
+    limit: int
+    """Behind this, `after` cannot end."""
+
+    def body_behind(self, data: bytes) -> bytes | None:
+        """The body, if `data` is exactly one message with this head and its own length, else None."""
+        if not data.startswith(self.before):
+            return None
+        start = self.start
+        end = data.find(self.after, start, self.limit)
+        if end < 0:
+            return None
+        body = data[end + self.rest :]
+        return body if data[start:end] == b"%d" % len(body) else None
 
 
-def body_behind(before: bytes, after: bytes, data: bytes) -> bytes | None:
-    """The body, if `data` is exactly one message whose head is `before`, a length, and `after`, else None."""
-    if not data.startswith(before):
-        return None
-    start, rest = len(before), len(after)
-    end = data.find(after, start, start + _DIGITS + rest)
-    if end < 0:
-        return None
-    body = data[end + rest :]
-    return body if data[start:end] == b"%d" % len(body) else None
-
-
-def split_head(data: bytes) -> tuple[bytes, bytes] | None:
-    """The head at the start of `data`, parted at its content-length's digits, if it has exactly one."""
+def pattern_of(data: bytes) -> HeadPattern | None:
+    """Of the head at the start of `data`, if it has exactly one content-length."""
     end = data.find(b"\r\n\r\n") + 4
     lower = data[:end].lower()
     start = lower.find(_LENGTH)
@@ -52,4 +50,7 @@ def split_head(data: bytes) -> tuple[bytes, bytes] | None:
     while data[start : start + 1] == b" ":
         start += 1
     stop = data.find(b"\r", start)
-    return (data[:start], data[stop:end]) if data[start:stop].isdigit() else None
+    if not data[start:stop].isdigit():
+        return None
+    rest = end - stop
+    return HeadPattern(data[:start], data[stop:end], start, rest, start + _DIGITS + rest)

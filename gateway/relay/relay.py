@@ -85,6 +85,7 @@ class Relay:
         self.endings = Endings(accounting, self.hedge_delay, observers.record, observers.wants)
         self.exchanges: dict[Exchange, None] = {}
         """Those in progress, in the order they came."""
+        accounting.open = self.exchanges
         self.draining = False
         """Nothing new is taken, and connections end behind their answers."""
         self._drained = asyncio.Event()
@@ -132,12 +133,10 @@ class Relay:
 
     def enter(self, exchange: Exchange) -> None:
         self.exchanges[exchange] = None
-        self.accounting.active += 1
         self.budget.request(exchange.started)
 
     def leave(self, exchange: Exchange) -> None:
         self.exchanges.pop(exchange, None)
-        self.accounting.active -= 1
         if self.draining and not self.exchanges:
             self._drained.set()
 

@@ -7,8 +7,8 @@ the byte pattern `"usage":{` is a key, and a line `data: [DONE]` an end, whateve
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+import msgspec
 import orjson
 
 from gateway.errors import GatewayError
@@ -101,8 +101,7 @@ def has_error(tail: bytes) -> bool:
     return (b"error" in tail or b"response.failed" in tail) and _ERROR.search(tail) is not None
 
 
-@dataclass(slots=True)
-class Usage:
+class Usage(msgspec.Struct):
     """Token counts as the engine reported them; 0 where it did not."""
 
     prompt_tokens: int = 0

@@ -15,7 +15,7 @@ import msgspec
 
 from gateway.relay.fields import Headers, passed_lines
 from gateway.relay.framing import ChunkedReader, Framing, FramingError, chunk, whole_chunk
-from gateway.relay.known_head import body_behind, split_head
+from gateway.relay.known_head import HeadPattern, pattern_of
 from gateway.relay.sse import EventSplitter, EventTooLong
 from gateway.routing.fleet import Worker
 
@@ -36,19 +36,15 @@ class ResponseHead(msgspec.Struct, frozen=True, gc=False):
     passed: bytes
     """Status line and header lines that a client is shown, without those of framing."""
 
+    def with_length(self, length: int) -> ResponseHead:
+        return ResponseHead(self.status, Framing.LENGTH, length, self.events, self.keep_alive, self.passed)
+
 
 class _KnownAnswer(msgspec.Struct, frozen=True, gc=False):
-    """The head of an answer that came in one read, parted at the digits of its length (`known_head`)."""
+    """The head of an answer that came in one read."""
 
-    before: bytes
-    after: bytes
+    pattern: HeadPattern
     head: ResponseHead
-
-    def with_length(self, length: int) -> ResponseHead:
-        head = self.head
-        if head.length == length:
-            return head
-        return ResponseHead(head.status, head.framing, length, head.events, head.keep_alive, head.passed)
 
 
 _LENGTH = b"\r\ncontent-length: "
@@ -118,9 +114,7 @@ def read_head(raw: bytes) -> ResponseHead:
     is_plain = digits.isdigit() and digits[:1] != b"0" and len(digits) <= _DIGITS
     if known is None or known.framing is not Framing.LENGTH or not is_plain:
         return _parse_head(raw, shape)
-    return ResponseHead(
-        known.status, Framing.LENGTH, int(digits), known.events, known.keep_alive, known.passed
-    )
+    return known.with_length(int(digits))
 
 
 def _parse_head(raw: bytes, shape: bytes) -> ResponseHead:
@@ -268,10 +262,13 @@ class UpstreamConnection(asyncio.Protocol):
         receiver = self.receiver
         if receiver is None or self._framing is not None or self._buffer:
             return False
-        body = body_behind(known.before, known.after, data)
+        body = known.pattern.body_behind(data)
         if not body:
             return False
-        receiver.on_head(known.with_length(len(body)))
+        head = known.head
+        if head.length != len(body):
+            head = head.with_length(len(body))
+        receiver.on_head(head)
         if self.receiver is not None:  # it may not want this answer
             self.receiver = None
             receiver.on_whole(body)
@@ -339,8 +336,8 @@ class UpstreamConnection(asyncio.Protocol):
         if not head.keep_alive:
             self.alive = False
         elif len(data) == head.length and head.framing is Framing.LENGTH and not head.events:
-            parted = split_head(raw)
-            self._known = _KnownAnswer(*parted, head) if parted is not None else None
+            pattern = pattern_of(raw)
+            self._known = _KnownAnswer(pattern, head) if pattern is not None else None
         self._framing = head.framing
         self._remaining = head.length
         if head.framing is Framing.CHUNKED:

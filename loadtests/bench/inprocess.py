@@ -25,6 +25,7 @@ from gateway.relay.accounting import Accounting
 from gateway.relay.attempt import Attempt
 from gateway.relay.breaker import Breakers
 from gateway.relay.call import Admitter
+from gateway.relay.ending import BATCH, Endings
 from gateway.relay.exchange import Exchange
 from gateway.relay.front import Front
 from gateway.relay.relay import Relay
@@ -39,10 +40,10 @@ STAGES: tuple[tuple[type, str, str], ...] = (
     (Front, "data_received", "client bytes to worker bytes, all of it"),
     (Admitter, "admit", "JSON, aliases, headers"),
     (Router, "assign", "routing over four workers"),
-    (Attempt, "start", "connection from the pool, head, write"),
+    (Attempt, "send", "head, write"),
     (UpstreamConnection, "data_received", "worker bytes to client bytes, all of it"),
-    (Exchange, "answer_with", "first byte: state, head, Server-Timing"),
-    (Exchange, "_done", "end: usage, accounting, router's learning"),
+    (Exchange, "answer_whole", "head, Server-Timing, write; and the end: places, connection"),
+    (Endings, "settle", f"{BATCH} ended requests: usage, accounting, what the router learns"),
 )
 
 
@@ -109,7 +110,7 @@ async def _measure(folder: Path) -> None:
         front.data_received(request)
         worker_of().data_received(UNARY)
 
-    print(f"{_cheapest(whole, 500):6.1f} us  a request that does not stream, 1 kB")
+    print(f"{_cheapest(whole, 8 * BATCH):6.1f} us  a request that does not stream, 1 kB")
     spent: defaultdict[str, list[int]] = defaultdict(list)
     originals = [(owner, name, getattr(owner, name)) for owner, name, _ in STAGES]
     for owner, name, original in originals:

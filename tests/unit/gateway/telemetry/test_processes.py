@@ -24,7 +24,7 @@ def busy(requests: int, in_flight: int) -> Sources:
     fleet = Fleet()
     fleet.update([WorkerInfo("w0", "http://127.0.0.1:1")])
     fleet.workers["w0"].in_flight = in_flight
-    accounting = Accounting(active=in_flight)
+    accounting = Accounting(open=range(in_flight))
     series = accounting.of("w0", "small")
     series.ends["ok"] += requests
     series.statuses[200] += requests
