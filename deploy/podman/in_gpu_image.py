@@ -20,13 +20,15 @@ CUDA_ERROR_NO_DEVICE = 100
 
 
 def make_stub(folder: Path) -> None:
-    """A `libcuda.so.1` with every function of the driver that a library here is linked to."""
+    """A `libcuda.so.1` with every function of the driver that something here is linked to."""
     names: set[str] = set()
     for library in (*SITE.glob("vllm/**/*.so"), *SITE.glob("torch/lib/*.so"), *SITE.glob("triton/**/*.so")):
         listed = subprocess.run(
             ("nm", "-D", "--undefined-only", str(library)), capture_output=True, text=True
         )
         names |= set(re.findall(r" U (cu[A-Z]\w+)$", listed.stdout, re.MULTILINE))
+    launcher = SITE / "triton" / "backends" / "nvidia" / "driver.c"
+    names |= set(re.findall(r"\b(cu[A-Z]\w+)\(", launcher.read_text()))
     source = folder / "stub.c"
     source.write_text("".join(f"int {name}(void) {{ return {CUDA_ERROR_NO_DEVICE}; }}\n" for name in names))
     build = ("gcc", "-shared", "-fPIC", f"-Wl,-soname,{DRIVER}", "-o", str(folder / DRIVER), str(source))

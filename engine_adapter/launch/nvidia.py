@@ -16,7 +16,9 @@ _PCI = Path("/sys/bus/pci/devices")
 _NVIDIA = "0x10de"
 _DISPLAY_CLASS = "0x03"
 """PCI class of graphics and 3D controllers; a card's audio and USB functions have others."""
-_CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
+_CONTAINER_FILES = (Path("/.dockerenv"), Path("/run/.containerenv"))
+_CONTAINER_VARIABLES = ("container", "KUBERNETES_SERVICE_HOST")
+"""The first is set by podman, whose file is hidden where the root file system is read-only."""
 _QUERY_SECONDS = 20.0
 _FIELDS = (("name", "driver_version", "compute_cap"), ("name", "driver_version"))
 """What `nvidia-smi` is asked for. Drivers before release 510 do not know `compute_cap` and refuse it."""
@@ -155,4 +157,6 @@ def _gpu(line: str, fields: int) -> Gpu | None:
 
 
 def _in_container() -> bool:
-    return any(mark.exists() for mark in _CONTAINER_MARKS) or "KUBERNETES_SERVICE_HOST" in os.environ
+    return any(file.exists() for file in _CONTAINER_FILES) or any(
+        name in os.environ for name in _CONTAINER_VARIABLES
+    )

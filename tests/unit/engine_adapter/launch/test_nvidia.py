@@ -117,6 +117,18 @@ def test_one_old_gpu_beside_a_new_one(smi: Path) -> None:
     assert look().usable == 1
 
 
+@pytest.mark.parametrize("sign", ["file", "container", "KUBERNETES_SERVICE_HOST", None])
+def test_what_tells_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sign: str | None) -> None:
+    monkeypatch.setattr(nvidia, "_CONTAINER_FILES", (tmp_path / "mark",))
+    for variable in nvidia._CONTAINER_VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    if sign == "file":
+        (tmp_path / "mark").touch()
+    elif sign is not None:
+        monkeypatch.setenv(sign, "x")
+    assert nvidia._in_container() is (sign is not None)
+
+
 def test_a_container_without_a_gpu_is_told_how_to_get_one(smi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nvidia, "_in_container", lambda: True)
     text, remedy = look().gpu_build_problem()
