@@ -18,6 +18,8 @@ import orjson
 
 
 class GatewayError(Exception):
+    """Ends a request. Subclasses and arguments say with which status, type and code."""
+
     status = 500
     type = "server_error"
     code: str = "internal_error"
@@ -51,38 +53,56 @@ class GatewayError(Exception):
 
 
 class InvalidRequest(GatewayError):
+    """The client's request is wrong; the message says where."""
+
     status, type, code = 400, "invalid_request_error", "invalid_request"
 
 
 class AuthenticationFailed(GatewayError):
+    """No API key, or one that is not known."""
+
     status, type, code = 401, "invalid_request_error", "invalid_api_key"
 
 
 class PermissionDenied(GatewayError):
+    """The key may not do this."""
+
     status, type, code = 403, "permission_error", "permission_denied"
 
 
 class NotFound(GatewayError):
+    """There is no such path, model, stream or worker."""
+
     status, type, code = 404, "invalid_request_error", "not_found"
 
 
 class TooLarge(GatewayError):
+    """The body is over the limit."""
+
     status, type, code = 413, "invalid_request_error", "request_too_large"
 
 
 class RateLimited(GatewayError):
+    """A queue or quota is full; `retry_after` says when to come back."""
+
     status, type, code = 429, "rate_limit_error", "queue_full"
 
 
 class UpstreamFailed(GatewayError):
+    """The worker broke the connection, or answered nonsense."""
+
     status, type, code = 502, "server_error", "worker_failed"
 
 
 class Unavailable(GatewayError):
+    """Nobody can serve this now."""
+
     status, type, code = 503, "server_error", "no_worker"
 
 
 class UpstreamTimeout(GatewayError):
+    """The worker did not answer in time."""
+
     status, type, code = 504, "server_error", "worker_timeout"
 
 
@@ -104,4 +124,5 @@ def anthropic_type(status: int) -> str:
 
 
 def error_body(message: str, type_: str, code: str | None, param: str | None = None) -> bytes:
+    """OpenAI's error form as JSON."""
     return orjson.dumps({"error": {"message": message, "type": type_, "param": param, "code": code}})

@@ -13,6 +13,8 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
+    """What a machine has for workers."""
+
     cores: int
     """Physical cores, hyper-threads counted once."""
     free_bytes: int

@@ -60,7 +60,6 @@ class Lifecycle:
         self.failures = 0
         self._settings = settings
         self._probed = probed
-        self._started_at = 0.0
         self._ready_at = math.inf
         self._answered_at = 0.0
         self._deadline = math.inf
@@ -170,7 +169,7 @@ class Lifecycle:
         return [Kill(signal.SIGKILL)]
 
     def _spawn(self, now: float) -> list[Action]:
-        self._started_at = self._answered_at = now
+        self._answered_at = now
         self._verdict = None
         if self._probed:
             self.state, self._ready_at = "starting", math.inf

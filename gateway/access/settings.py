@@ -11,6 +11,8 @@ LOOPBACK_NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhost
 
 @dataclass(frozen=True, slots=True)
 class AccessSettings:
+    """Who may use the gateway."""
+
     key_file: Path | None = None
     """File written by `sluice key create`. None: no keys are asked for, on a loopback address only."""
     public_without_keys: bool = False

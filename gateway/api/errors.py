@@ -17,6 +17,7 @@ log = structlog.get_logger(__name__)
 
 
 def install(app: FastAPI) -> None:
+    """Render whatever `app` raises in OpenAI's form."""
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _invalid_request)

@@ -10,6 +10,8 @@ _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 
 @dataclass(frozen=True, slots=True)
 class Event:
+    """One server-sent event."""
+
     data: bytes
     number: int | None
     """Of its `id:` line."""

@@ -18,6 +18,8 @@ app = typer.Typer(add_completion=False)
 
 
 class Transport(StrEnum):
+    """How an answer travels."""
+
     sse = "sse"
     eloquent = "eloquent"
 

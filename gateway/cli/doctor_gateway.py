@@ -17,6 +17,7 @@ _PROBE_SECONDS = 5.0
 
 
 def check_page() -> Finding:
+    """Is the chat page built?"""
     directory = find_page()
     if directory is None:
         remedy = "install Node 20 or newer, then `make page` in the checkout"

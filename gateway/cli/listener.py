@@ -12,6 +12,8 @@ from engine_adapter.launch.ports import port_owner
 
 @dataclass(frozen=True, slots=True)
 class ListenSettings:
+    """Where the gateway listens."""
+
     host: str = "127.0.0.1"
     """Address to listen on. One that other machines can reach demands API keys."""
     port: int = 8080

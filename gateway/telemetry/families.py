@@ -29,6 +29,8 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class HistogramFamily:
+    """A histogram of `/metrics`, and where a snapshot has it."""
+
     name: str
     labels: Labels
     help: str

@@ -26,6 +26,7 @@ class GatewayCollector(Collector):
         self._totals = totals
 
     def collect(self) -> Iterator[Metric]:
+        """Every metric of one snapshot; prometheus_client calls this with each scrape."""
         snapshot = self._totals()
         for family in FAMILIES:
             kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily

@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 
 class HistogramData(msgspec.Struct, array_like=True):
+    """Counts by bucket and the total, as processes write them to each other."""
+
     bounds: tuple[float, ...]
     counts: list[int]
     """Per bucket, not cumulative; one more than there are bounds."""

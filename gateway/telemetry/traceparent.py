@@ -26,6 +26,7 @@ class TraceContext:
 
 
 def new_trace(sampled: bool) -> TraceContext:
+    """The first span of a trace of its own."""
     return TraceContext(_identifier(128), _identifier(64), sampled)
 
 

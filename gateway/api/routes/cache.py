@@ -37,6 +37,7 @@ class Order(BaseModel):
 
 
 def routes(context: GatewayContext) -> APIRouter:
+    """`/admin/cache` and a POST endpoint per verb."""
     router = APIRouter(prefix="/admin/cache", tags=["admin"])
     layer = KvLayer(context)
 

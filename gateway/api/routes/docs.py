@@ -43,6 +43,7 @@ _HEADERS = {
 
 
 def routes(app: FastAPI) -> APIRouter:
+    """`/docs`, a page made from the OpenAPI document of `app`."""
     router = APIRouter(include_in_schema=False)
     page: list[str] = []
 

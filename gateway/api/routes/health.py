@@ -34,6 +34,7 @@ _SUPERVISED: dict[str, State] = {
 
 
 def routes(context: GatewayContext) -> APIRouter:
+    """`/health` for people, `/ready` and `/live` for load balancers."""
     router = APIRouter(tags=["health"])
 
     @router.get("/health", summary="State of the gateway and its workers")
@@ -70,6 +71,7 @@ def routes(context: GatewayContext) -> APIRouter:
 
 
 def status(context: GatewayContext) -> Status:
+    """The gateway in one word, from the states of its workers."""
     if context.draining:
         return "draining"
     states = [worker_state(context, worker) for worker in context.membership.fleet]
@@ -91,6 +93,7 @@ def worker_state(context: GatewayContext, worker: Worker) -> State:
 
 
 def describe(context: GatewayContext, worker: Worker, *, details: bool) -> dict[str, Any]:
+    """A worker's entry in `/health`; URL and message only with `details`."""
     state = worker_state(context, worker)
     entry: dict[str, Any] = {
         "id": worker.id,

@@ -20,6 +20,7 @@ _SECRET = re.compile(
 
 
 def routes(context: GatewayContext) -> APIRouter:
+    """`/admin/route/explain` and `/admin/settings`."""
     router = APIRouter(prefix="/admin", tags=["admin"])
 
     @router.get("/route/explain", summary="The latest routing decisions")

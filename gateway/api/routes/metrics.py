@@ -9,6 +9,7 @@ from gateway.api.context import GatewayContext
 
 
 def routes(context: GatewayContext) -> APIRouter:
+    """`/metrics`, which may need a key."""
     router = APIRouter(tags=["health"])
     check = key_check(context)
 

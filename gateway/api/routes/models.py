@@ -13,6 +13,7 @@ from gateway.errors import NotFound
 
 
 def routes(context: GatewayContext) -> APIRouter:
+    """`/v1/models`: what ready workers serve, aliases included, and the key may use."""
     router = APIRouter(prefix="/v1/models", tags=["models"])
     check = key_check(context)
 

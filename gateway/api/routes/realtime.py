@@ -17,6 +17,7 @@ from gateway.transport.streams import owner_of
 
 
 def routes(context: GatewayContext) -> APIRouter:
+    """`/v1/realtime`: offers of data channels answered, calls hung up."""
     router = APIRouter(prefix="/v1/realtime", tags=["streams"])
     check = key_check(context)
 

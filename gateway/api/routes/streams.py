@@ -15,6 +15,7 @@ from gateway.transport.streams import not_found, owner_of, process_of
 
 
 def routes(context: GatewayContext) -> APIRouter:
+    """`/v1/streams`: kept streams read again and cancelled."""
     router = APIRouter(prefix="/v1/streams", tags=["streams"])
     check = key_check(context)
     library = context.streams

@@ -31,6 +31,7 @@ class NewWorker(BaseModel):
 
 
 def routes(context: GatewayContext) -> APIRouter:
+    """`/admin/workers`: the fleet shown and changed at run time."""
     router = APIRouter(prefix="/admin/workers", tags=["admin"])
     membership = context.membership
     fleet = membership.fleet
