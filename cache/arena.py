@@ -104,9 +104,10 @@ class Segment:
 
         `digest` spares the computation when the caller has verified the bytes against it. Releases the GIL.
         """
-        digest = digest or xxhash.xxh3_128_digest(self.memory(ref).data)
-        if self.current(ref):
-            _SEAL.pack_into(self._mapping, ref.offset - SLOT_HEADER + _GENERATION.size, ref.nbytes, digest)
+        offset, nbytes, generation = ref
+        digest = digest or xxhash.xxh3_128_digest(self._bytes[offset : offset + nbytes])
+        if _GENERATION.unpack_from(self._mapping, offset - SLOT_HEADER)[0] == generation:
+            _SEAL.pack_into(self._mapping, offset - SLOT_HEADER + _GENERATION.size, nbytes, digest)
         return digest
 
     def unseal(self, ref: SlotRef) -> None:
@@ -144,12 +145,12 @@ class Segment:
 
     def verify(self, ref: SlotRef) -> bool:
         """Whether the bytes are those that were sealed. Releases the GIL while hashing."""
-        digest = self.sealed(ref)
-        return (
-            digest is not None
-            and xxhash.xxh3_128_digest(self.memory(ref).data) == digest
-            and self.current(ref)
-        )
+        offset, nbytes, generation = ref
+        header = _HEADER.unpack_from(self._mapping, offset - SLOT_HEADER)
+        if header[:2] != (generation, nbytes) or header[2] == _UNSEALED:
+            return False
+        digest = xxhash.xxh3_128_digest(self._bytes[offset : offset + nbytes])
+        return digest == header[2] and self.current(ref)
 
     def close(self) -> None:
         """Give the mapping back; views that are still held keep it alive until they go."""

@@ -170,40 +170,40 @@ class PlainHeads:
         self.layout = layout
         self._blocks = blocks
         self._payload_bytes = payload_bytes
-        before, after = cbor2.dumps(blocks), cbor2.dumps(layout)
-        self._start = b"\xa9ab" + before + b"accrawadP"
-        self._middle = b"ag\xa0akX" + bytes([KEY_BYTES])
-        self._end = b"al" + after + b"ap"
-        self._digest_at = _MAP_AT + len(self._start)
-        self._middle_at = self._digest_at + _CHECKSUM_BYTES
-        self._numbers_at = self._middle_at + len(self._middle) + KEY_BYTES + len(self._end)
+        start = b"\xa9ab" + cbor2.dumps(blocks) + b"accrawadP"
+        middle = b"ag\xa0akX" + bytes([KEY_BYTES])
+        end = b"al" + cbor2.dumps(layout) + b"ap"
+        sizes = len(start), _CHECKSUM_BYTES, len(middle), KEY_BYTES, len(end)
+        self._parts = struct.Struct("<12sIQ16s{}s{}s{}s{}s{}s".format(*sizes))
+        self._first = _PREFIX.pack(MAGIC, VERSION, 1, 0, 0)[:12]
+        self._start, self._middle, self._end = start, middle, end
 
     def read(self, head: bytes | memoryview, key: ChunkKey) -> Header | None:
         """The header, verified, if it is of a raw frame of this shape and this key; None if it has to be
         looked at more closely. `head` has at least HEAD_BYTES bytes."""
-        magic, version, blocks, length, payload = _PREFIX.unpack_from(head)
-        end = _MAP_AT + length
-        if magic != MAGIC or version != VERSION or blocks != 1 or end > HEAD_BYTES:
-            return None
-        start = bytes(head[:end])
-        middle_at, numbers_at = self._middle_at, self._numbers_at
+        first, length, nbytes, checksum, start, digest, middle, found, end = self._parts.unpack_from(head)
         if (
-            payload != self._payload_bytes
-            or start[middle_at:numbers_at] != self._middle + key + self._end
-            or not start.startswith(self._start, _MAP_AT)
-            or xxhash.xxh3_128_digest(start[: _PREFIX.size] + start[_MAP_AT:])
-            != start[_PREFIX.size : _MAP_AT]
+            found != key
+            or nbytes != self._payload_bytes
+            or first != self._first
+            or start != self._start
+            or middle != self._middle
+            or end != self._end
+            or length > HEAD_BYTES - _MAP_AT
         ):
             return None
+        whole = bytes(head[: _MAP_AT + length])
+        if xxhash.xxh3_128_digest(whole[: _PREFIX.size] + whole[_MAP_AT:]) != checksum:
+            return None
         try:
-            position, _, written, _, expires = cbor2.loads(b"\x85" + start[numbers_at:])
+            # The numbers and their names, as a list instead of the end of a map.
+            position, _, written, _, expires = cbor2.loads(b"\x85" + whole[self._parts.size :])
             if (position | written | expires) >> 63:  # negative, or larger than any writer makes it
                 return None
         except _NOT_A_MAP:
             return None
-        digest = start[self._digest_at : middle_at]
         return Header(
-            key, self.layout, self._blocks, position, "raw", _NOTHING, payload, digest, written, expires
+            key, self.layout, self._blocks, position, "raw", _NOTHING, nbytes, digest, written, expires
         )
 
 

@@ -7,13 +7,13 @@ them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from cache.arena import SlotRef
 from cache.layout import KVLayout
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
+class Transfer(NamedTuple):
     """One chunk in the arena and the engine blocks it belongs to: `blocks[i]` is its block `first + i`."""
 
     slot: SlotRef
