@@ -129,6 +129,21 @@ def test_whole_chunk_takes_exactly_one_chunk_of_whole_events() -> None:
     assert not whole_chunk(b"")
 
 
+def test_whole_chunk_knows_every_length_and_no_other_size() -> None:
+    for length in range(3, 5000):
+        payload = b"x" * (length - 2) + b"\n\n"
+        assert whole_chunk(chunk(payload))
+        for wrong in (length - 1, length + 1, 16 * length):
+            assert not whole_chunk(b"%x\r\n%b\r\n" % (wrong, payload))
+        assert not whole_chunk(b"0%x\r\n%b\r\n" % (length, payload))
+
+
+@pytest.mark.parametrize("start", [b"0", b"\r", b"\n", b"1\r\n"])
+def test_a_length_that_no_chunk_has_is_none(start: bytes) -> None:
+    for length in (7, 8, 21, 262):
+        assert not whole_chunk(start + b"x" * (length - 4 - len(start)) + b"\n\n\r\n")
+
+
 @given(st.binary(max_size=40))
 def test_whole_chunk_agrees_with_the_reader(data: bytes) -> None:
     if whole_chunk(data):
