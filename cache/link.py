@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ from cache.landing import FrameLanding
 from cache.lane import Lane, MakeLane
 from cache.policies.policy import EvictionPolicy, make_policy
 from cache.settings import NO_QUOTAS, LinkSettings, Owner, Quotas
-from cache.tiers.tier import Apportioned, Fault, Found, Frame, Tier
+from cache.tiers.tier import Accounting, Apportioned, Fault, Found, Frame, Tier
 
 _log = logging.getLogger(__name__)
 _READS_WAITING = 4096
@@ -191,6 +191,12 @@ class Link:
     def used_by(self) -> Mapping[Owner, int]:
         """Bytes in the tier by tenant and by namespace, where it counts them."""
         return self.tier.used_by() if isinstance(self.tier, Apportioned) else {}
+
+    def shares(self, owners: Iterable[Owner], deadline: float) -> Mapping[Owner, int]:
+        """The same, asked anew where the tier's server counts; for people, who may wait for it."""
+        if isinstance(self.tier, Accounting) and self.available():
+            return self.tier.shares(owners, deadline)
+        return self.used_by()
 
     def _tenants(self) -> dict[str, int]:
         """Bytes by tenant, read anew once a second: engines ask for statistics with every request."""

@@ -21,9 +21,10 @@ from cache.control import (
     Unpin,
 )
 from cache.counters import StoreStats
+from cache.inventory import ChunkInfo
 from cache.keys import KEY_BYTES, ChunkKey, chunk_keys, namespace_of
 from cache.relocate import UnknownTier
-from cache.store import ChunkInfo, Store
+from cache.store import Store
 
 
 class KnownNamespaces(Protocol):
@@ -76,7 +77,7 @@ class Operator:
 
     def chunks(self, limit: int, tenant: str | None = None, adapter: str = "") -> list[Chunk]:
         """Known chunks, those in memory first, of one tenant and of one adapter where these are named."""
-        known = self._store.chunks(limit=limit if tenant is None and not adapter else 1 << 30)
+        known = self._store.inventory.chunks(limit=limit if tenant is None and not adapter else 1 << 30)
         chosen = [
             info
             for info in known
@@ -112,7 +113,7 @@ class Operator:
             return self._prompt(select)
         if select.keys:
             return [_key(text) for text in select.keys]
-        known = self._store.chunks(limit=1 << 30)
+        known = self._store.inventory.chunks(limit=1 << 30)
         return [
             info.key
             for info in known

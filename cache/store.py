@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from heapq import heappop, heappush
-from itertools import count
-from typing import NamedTuple
 
 from cache.arena import Arena, SlotRef
+from cache.borrows import Borrows
 from cache.codecs import registry
-from cache.codecs.codec import Codec, refuse_holes
+from cache.codecs.codec import Codec
 from cache.counters import MEMORY, StoreStats, TierStats
 from cache.economy import Decision, Economy, Segment
 from cache.fetch import Fetcher
 from cache.index import Entry
-from cache.keys import EXACT, ChunkKey, Namespace, namespace_of
-from cache.ladder import Ladder, Streamer, beside, ladder_of
+from cache.inventory import Inventory
+from cache.keys import ChunkKey, Namespace, namespace_of
 from cache.lane import Lane, MakeLane
 from cache.layout import KVLayout
 from cache.lease import BorrowState, Lease, Reservation
 from cache.ledger import Event, Ledger
 from cache.link import Link
-from cache.policies.policy import make_policy
-from cache.policies.quotas import QuotaPolicy
+from cache.linking import connected
+from cache.namespaces import OpenNamespaces
 from cache.refill import Refill
 from cache.relocate import Relocator
 from cache.save import Saver
@@ -35,31 +33,6 @@ from cache.tiers.build import TierPlan, plan_tiers
 _EXPLORE_SECONDS = 5.0
 _FREE_SHARE = 0.1
 """Part of the arena kept free or on its way out, where victims have to be written before they go."""
-
-
-class OpenNamespace(NamedTuple):
-    """What the store has to know of a namespace that its keys do not say."""
-
-    tenant: str
-    exact: bool
-    """Whether only lossless codecs may touch its chunks."""
-    codec: Codec | None
-    """For every slower tier, instead of the tier's own."""
-
-
-class ChunkInfo(NamedTuple):
-    """What `Store.chunks` says of a chunk."""
-
-    key: ChunkKey
-    tenant: str
-    position: int
-    """Of its first token in its sequence; 0 if this process has not read it yet."""
-    tiers: Mapping[str, int]
-    """Bytes in each tier that has it, fastest first."""
-    holds: int
-    pins: Mapping[str, float]
-    """Ends by owner, wall-clock."""
-    expires: float | None
 
 
 class Store:
@@ -94,17 +67,24 @@ class Store:
         self.economy = Economy()
         self._clock = clock
         self._wall = wall
-        self._namespaces: dict[bytes, OpenNamespace] = {}
-        self._ladders: dict[bytes, Ladder] = {}
-        self._borrows: dict[int, Lease | Reservation] = {}
-        self._due: list[tuple[float, int]] = []
-        self._numbers = count()
+        self._namespaces = OpenNamespaces(layout.fingerprint())
+        self._borrows = Borrows()
         plans = tiers
         if plans is None:
             plans = plan_tiers(settings, self.chunk_bytes, lambda digest: self._ledger.tenant(digest))
-        links = self._links = {plan.tier.name: self._link(plan, make_lane) for plan in plans}
+        elements = settings.chunk_blocks * layout.layers * layout.page_elements
+        connect = partial(
+            connected,
+            self._namespaces,
+            self.economy,
+            self._owners,
+            elements,
+            make_lane=make_lane,
+            clock=clock,
+        )
+        links = self._links = {plan.tier.name: connect(plan) for plan in plans}
         self.arena = Arena(settings.memory.bytes, self.chunk_bytes, prefault=settings.memory.prefault)
-        ledger = self._ledger = Ledger(self.arena, settings.memory.policy, settings, self._tenant)
+        ledger = self._ledger = Ledger(self.arena, settings.memory.policy, settings, self._namespaces.tenant)
         blocks = settings.chunk_blocks
         self._saver = Saver(ledger, links, layout, blocks, codec_for=self._codec_for, wall=wall)
         self._fetcher = Fetcher(
@@ -112,7 +92,7 @@ class Store:
             links,
             layout,
             blocks,
-            exact=self._exact,
+            exact=self._namespaces.exact,
             make=registry.make,
             arrived=self._arrived,
             miss_memory_seconds=settings.miss_memory_seconds,
@@ -120,6 +100,7 @@ class Store:
             wall=wall,
         )
         self._relocator = Relocator(self, ledger, self._saver, links)
+        self._inventory = Inventory(ledger, links, self._namespaces, settings)
         ledger.before_drop = self._saver.before_drop
         ledger.unbounded = frozenset(name for name, link in links.items() if link.policy is None)
         for link in links.values():
@@ -132,19 +113,8 @@ class Store:
         `codec` replaces the tiers' codec for it. Raises ValueError if the namespace is of another layout, the
         codec leaves tokens out, or it is lossy and the namespace exact.
         """
-        if namespace.layout != self.layout.fingerprint():
-            raise ValueError("the namespace belongs to another KV layout than this store's arena")
-        if codec is not None:
-            refuse_holes(codec)
-        if codec is not None and not codec.lossless and namespace.kind == EXACT:
-            raise ValueError(f"codec {codec.name} is lossy: its chunks need a namespace of another kind")
-        digest = namespace.digest()
-        if codec is not None and any(link.streamer is not None for link in self._links.values()):
-            ladder = ladder_of(namespace)
-            if ladder is not None:
-                self._ladders[digest] = ladder
-        self._namespaces[digest] = OpenNamespace(namespace.tenant, namespace.kind == EXACT, codec)
-        return digest
+        streams = any(link.streamer is not None for link in self._links.values())
+        return self._namespaces.open(namespace, codec, streams=streams)
 
     # Reading
 
@@ -188,7 +158,7 @@ class Store:
             ledger.counters.lookups += 1
             ledger.counters.asked += len(keys)
             ledger.memory.hits += ready
-            self._lend(lease)
+            self._borrows.lend(lease)
         return lease
 
     def verified(self, lease: Lease) -> int:
@@ -339,14 +309,14 @@ class Store:
                 for entry in entries[given:]:
                     ledger.tidy(entry)
             if reservation.entries:
-                self._lend(reservation)
+                self._borrows.lend(reservation)
         return reservation
 
     def land(self, reservation: Reservation, written: Sequence[bool] | None) -> int:
         """See `Reservation.commit`."""
         ledger = self._ledger
         with ledger.lock:
-            if not self._return(reservation, BorrowState.RELEASED):
+            if not self._borrows.take_back(reservation, BorrowState.RELEASED):
                 return 0
             expires = None if self.settings.ttl_seconds is None else self._wall() + self.settings.ttl_seconds
             left_out = (
@@ -410,7 +380,7 @@ class Store:
                 ]
             for name, link in self._links.items():
                 if keys is None:
-                    for digest in self._digests(namespace):
+                    for digest in self._namespaces.digests(namespace):
                         link.writes.submit(partial(self._saver.purge, link, digest))
                 else:
                     # What lies in a shared tier need not be known here.
@@ -420,17 +390,10 @@ class Store:
                 ledger.clear(entry)
         return len(entries)
 
-    def chunks(self, *, namespace: bytes | None = None, limit: int = 1000) -> list[ChunkInfo]:
-        """Known chunks, those in the arena first."""
-        ledger = self._ledger
-        with ledger.lock:
-            chosen = [
-                entry
-                for key, entry in ledger.entries.items()
-                if (namespace is None or namespace_of(key) == namespace) and entry.landing is None
-            ]
-            chosen.sort(key=lambda entry: entry.slot is None)
-            return [self._info(entry) for entry in chosen[:limit]]
+    @property
+    def inventory(self) -> Inventory:
+        """Which chunks there are, and who has how much of what."""
+        return self._inventory
 
     def health(self) -> dict[str, bool]:
         """Whether each tier answers, as far as its last operations tell."""
@@ -462,7 +425,7 @@ class Store:
         ledger = self._ledger
         with ledger.lock:
             self._expire(self._clock())
-            leases = sum(isinstance(borrow, Lease) for borrow in self._borrows.values())
+            leases = self._borrows.leases()
             memory = TierStats(
                 counters=ledger.memory.copy(),
                 chunks=ledger.copies[MEMORY],
@@ -488,7 +451,7 @@ class Store:
     def close(self) -> None:
         """End every borrow, finish or drop what is queued, stop the threads, give the memory back."""
         with self._ledger.lock:
-            for borrow in list(self._borrows.values()):
+            for borrow in self._borrows:
                 self.end(borrow, BorrowState.EXPIRED)
         ended = [link.close() for link in self._links.values()]
         if all(ended):
@@ -500,7 +463,7 @@ class Store:
         """See `Lease.release` and `Reservation.abort`."""
         ledger = self._ledger
         with ledger.lock:
-            if not self._return(borrow, state):
+            if not self._borrows.take_back(borrow, state):
                 return
             if isinstance(borrow, Lease):
                 if borrow.fetch is not None:
@@ -513,87 +476,27 @@ class Store:
                     ledger.fail(entry)
             borrow.entries.clear()
 
-    def _lend(self, borrow: Lease | Reservation) -> None:
-        number = borrow.number = next(self._numbers)
-        self._borrows[number] = borrow
-        heappush(self._due, (borrow.deadline, number))
-
-    def _return(self, borrow: Lease | Reservation, state: BorrowState) -> bool:
-        if borrow.state is not BorrowState.HELD:
-            return False
-        borrow.state = state
-        self._borrows.pop(borrow.number, None)
-        return True
-
     def _expire(self, now: float) -> None:
         """End what is due, forget what is too much. Whatever looks or needs room calls it, no timer."""
-        due = self._due
-        while due and (due[0][0] <= now or due[0][1] not in self._borrows):
-            _, number = heappop(due)
-            borrow = self._borrows.get(number)
-            if borrow is None:
-                continue
+        counters = self._ledger.counters
+        for borrow in self._borrows.due(now):
             if isinstance(borrow, Lease):
-                self._ledger.counters.expired_leases += 1
+                counters.expired_leases += 1
             else:
-                self._ledger.counters.expired_reservations += 1
+                counters.expired_reservations += 1
             self.end(borrow, BorrowState.EXPIRED)
         if self._ledger.pins:
             self._ledger.expire_pins(self._wall())
         self._ledger.forget_far(self.settings.far_chunks)
 
-    def _info(self, entry: Entry) -> ChunkInfo:
-        tiers = {name: place.nbytes for name, place in entry.places.items()}
-        if entry.slot is not None:
-            tiers = {MEMORY: self.chunk_bytes} | tiers
-        pins = self._ledger.pins.owners(entry.key)
-        return ChunkInfo(entry.key, entry.tenant, entry.position, tiers, entry.holds, pins, entry.expires)
-
     # What links, fetches and saves ask
 
-    def _link(self, plan: TierPlan, make_lane: MakeLane) -> Link:
-        codec = registry.make(plan.link.codec, plan.link.codec_config)
-        refuse_holes(codec)
-        if not codec.lossless:
-            raise ValueError(
-                f"tier {plan.tier.name}: codec {codec.name} is lossy, and exact lookups take no lossy KV;"
-                " give it to a namespace of another kind instead"
-            )
-        link = Link(plan.tier, plan.link, codec, self.economy, self._clock, plan.policy, make_lane)
-        link.quotas = plan.quotas
-        if link.policy is not None and (plan.quotas.bound_tenants or plan.quotas.bound_namespaces):
-            link.policy = QuotaPolicy(
-                link.policy, partial(make_policy, plan.policy), plan.quotas.of, self._owners
-            )
-        if plan.link.stream_seconds is not None:
-            if plan.tier.capacity is not None:
-                raise ValueError(
-                    f"tier {plan.tier.name}: stream_seconds is for tiers that their own server bounds; the"
-                    " copies at other levels would not be counted here"
-                )
-            elements = self.settings.chunk_blocks * self.layout.layers * self.layout.page_elements
-            link.streamer = Streamer(self._ladders, plan.link.stream_seconds, elements)
-            link.beside = beside(self._ladders)
-        return link
-
-    def _digests(self, namespace: bytes | None) -> list[bytes | None]:
-        """A namespace, and where its better copies lie."""
-        ladder = self._ladders.get(namespace) if namespace is not None else None
-        if ladder is None:
-            return [namespace]
-        return [ladder.digest(level) for level in range(len(ladder.rungs))]
-
     def _codec_for(self, link: Link, key: ChunkKey) -> Codec:
-        known = self._namespaces.get(namespace_of(key))
-        return link.codec if known is None or known.codec is None else known.codec
-
-    def _exact(self, key: ChunkKey) -> bool:
-        known = self._namespaces.get(namespace_of(key))
-        return known is None or known.exact
+        return self._namespaces.codec(key, link.codec)
 
     def _arrived(self, entry: Entry, tier: str) -> None:
         # Lossy KV that was decoded is not encoded again: every generation would lose more.
-        if self._exact(entry.key):
+        if self._namespaces.exact(entry.key):
             self._saver.arrived(entry, tier)
 
     def _known(self, keys: Sequence[ChunkKey], ready: int, wall: float) -> int:
@@ -615,7 +518,3 @@ class Store:
     def _owners(self, key: bytes) -> tuple[str, bytes]:
         namespace = namespace_of(ChunkKey(key))
         return self._ledger.tenant(namespace), namespace
-
-    def _tenant(self, namespace: bytes) -> str | None:
-        known = self._namespaces.get(namespace)
-        return known.tenant if known is not None else None

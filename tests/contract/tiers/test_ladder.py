@@ -69,7 +69,7 @@ class Opened:
 @pytest.fixture
 def opened(make_tier: MakeTier, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Opened, Opened]]:
     """Two stores on one tier: what the first saves, the second has to fetch."""
-    monkeypatch.setattr("cache.store.ladder_of", lambda one: Ladder(one.digest(), RUNGS))
+    monkeypatch.setattr("cache.namespaces.ladder_of", lambda one: Ladder(one.digest(), RUNGS))
     both = Opened(make_tier), Opened(make_tier)
     yield both
     for one in both:

@@ -130,7 +130,7 @@ class FileBench(Bench):
 
 def in_files(bench: FileBench, tenant: str) -> int:
     bench.jobs.run()
-    return sum("file" in chunk.tiers for chunk in bench.store.chunks() if chunk.tenant == tenant)
+    return sum("file" in chunk.tiers for chunk in bench.store.inventory.chunks() if chunk.tenant == tenant)
 
 
 def test_a_store_evicts_a_tenants_own_files(tmp_path: Path) -> None:

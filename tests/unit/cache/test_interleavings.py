@@ -155,7 +155,7 @@ class Interleavings(RuleBasedStateMachine):
         owned: dict[int, Any] = {}
         entries = list(ledger.entries.values())
         known = {id(entry) for entry in entries}
-        for borrow in self.store._borrows.values():
+        for borrow in self.store._borrows:
             fetch = borrow.fetch if isinstance(borrow, Lease) else None
             for entry in [*borrow.entries, *(fetch.kept if fetch is not None else ())]:
                 if id(entry) not in known:

@@ -56,7 +56,7 @@ def rungs(monkeypatch: pytest.MonkeyPatch) -> tuple[Rung, ...]:
         Rung("high", registry.make("int8"), 9.0, 0.001),
         Rung("small", registry.make("int2"), 3.0, 0.1),
     )
-    monkeypatch.setattr("cache.store.ladder_of", lambda namespace: Ladder(namespace.digest(), made))
+    monkeypatch.setattr("cache.namespaces.ladder_of", lambda namespace: Ladder(namespace.digest(), made))
     return made
 
 

@@ -309,9 +309,9 @@ def test_move_and_recode_write_before_they_delete() -> None:
     assert relocation.move(keys, "file", "s3", seconds=10) == 3
     bench.jobs.settle()
     assert operations == ["s3 put", "file delete"]
-    assert [set(info.tiers) for info in bench.store.chunks()] == [{MEMORY, "s3"}] * 3
+    assert [set(info.tiers) for info in bench.store.inventory.chunks()] == [{MEMORY, "s3"}] * 3
     assert relocation.move(keys, MEMORY, "s3", seconds=10) == 3
-    assert [set(info.tiers) for info in bench.store.chunks()] == [{"s3"}] * 3
+    assert [set(info.tiers) for info in bench.store.inventory.chunks()] == [{"s3"}] * 3
     assert relocation.recode(keys, "s3", "raw", {}, seconds=10) == 3
     assert operations == ["s3 put", "file delete", "s3 put"]
     assert relocation.prefetch(keys, 10) == 3

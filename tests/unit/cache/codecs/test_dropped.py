@@ -119,9 +119,9 @@ def test_frames_with_holes_are_refused_where_they_land(name: str, fault: Fault |
     ref = reader.arena.allocate(frames.CHUNK_BYTES)
     assert ref is not None
     landing = FrameLanding(
-        reader.arena, frames.LAYOUT, 1, [key], [ref], [False], wall=0.0, make=registry.make
+        reader.arena, frames.LAYOUT, 1, [key], [ref], lambda key: False, wall=0.0, make=registry.make
     )
     room = landing.place(0, head, len(head) + payload.nbytes)
     assert isinstance(room, np.ndarray)
     room[:] = payload
-    assert landing.finish(0) == fault
+    assert landing.finish([None]) == [fault]
