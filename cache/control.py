@@ -127,6 +127,27 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     expires: float | None = None
 
 
+class Share(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a tenant or a namespace has, and may have where it is bounded, in bytes by tier."""
+
+    used: dict[str, int]
+    quotas: dict[str, int] = {}
+    tenant: str = ""
+    """Of a namespace, like the next two."""
+    quality: str = ""
+    adapter: str = ""
+    """Name of its LoRA adapter, where a request since the worker's start has used it."""
+
+
+class Shares(msgspec.Struct, frozen=True):
+    """Who has how much."""
+
+    tenants: dict[str, Share]
+    """By name; the empty one is everybody without one."""
+    namespaces: dict[str, Share]
+    """By digest in hexadecimal."""
+
+
 _decoder = msgspec.json.Decoder(Command)
 
 

@@ -18,6 +18,8 @@ from cache.control import (
     Pin,
     Prefetch,
     Selection,
+    Share,
+    Shares,
     Unpin,
 )
 from cache.counters import StoreStats
@@ -99,6 +101,18 @@ class Operator:
 
     def stats(self) -> StoreStats:
         return self._store.stats()
+
+    def shares(self) -> Shares:
+        """What each tenant and namespace has and may have. Asks servers that count: may take seconds."""
+        tenants: dict[str, Share] = {}
+        namespaces: dict[str, Share] = {}
+        for owner, share in self._store.inventory.shares().items():
+            if isinstance(owner, bytes):
+                adapter = self._namespaces.adapter_of(owner)
+                namespaces[owner.hex()] = Share(share.used, share.quotas, share.tenant, share.kind, adapter)
+            else:
+                tenants[owner] = Share(share.used, share.quotas)
+        return Shares(tenants, namespaces)
 
     def health(self) -> dict[str, bool]:
         """Whether each tier answers."""

@@ -2,7 +2,7 @@
 
     POST /command   a `cache.control.Command` as JSON  ->  an Outcome
     GET  /chunks?limit=100&tenant=&adapter=   known chunks
-    GET  /stats                      counters and fill of every tier
+    GET  /stats                      counters and fill of every tier; what tenants and namespaces have
     GET  /health                     which tiers answer
 
 Workers that Sluice starts listen on a UNIX socket in a directory that only this user may enter. A TCP address
@@ -82,7 +82,11 @@ def application(operator: Operator, token: str | None) -> Starlette:
         return reply({"chunks": found})
 
     async def stats(_: Request) -> Response:
-        return reply(await run_in_threadpool(lambda: {**asdict(operator.stats()), **operator.layout()}))
+        def look() -> dict[str, object]:
+            shares = operator.shares()
+            return {**asdict(operator.stats()), **operator.layout(), "shares": shares}
+
+        return reply(await run_in_threadpool(look))
 
     async def health(_: Request) -> Response:
         return reply({"tiers": operator.health()})

@@ -234,7 +234,7 @@ app.command()(simulate_stream)
 
 
 def stats_table(answer: Mapping[str, Any]) -> Iterator[str]:
-    """Lines for people: one per tier and tenant, then one per worker that does not answer."""
+    """Lines for people: one per tier, tenant and namespace, then one per worker that does not answer."""
     yield "tier       chunks       used         of      hits     saves  dropped  faults"
     for name, tier in answer["tiers"].items():
         capacity = tier["capacity_bytes"]
@@ -243,15 +243,29 @@ def stats_table(answer: Mapping[str, Any]) -> Iterator[str]:
             f" {_bytes(capacity) if capacity else '-':>10} {tier['hits']:>9} {tier['saves']:>9}"
             f" {tier['dropped']:>8} {tier['faults']:>7}{'' if tier['available'] else '  does not answer'}"
         )
-    for tenant, tiers in sorted(answer["tenants"].items()):
+    for tenant, share in sorted(answer["tenants"].items()):
         if tenant or len(answer["tenants"]) > 1:
-            where = ", ".join(f"{tier} {_bytes(used)}" for tier, used in tiers.items())
-            yield f"tenant {tenant or '(none)'}: {where}"
+            yield f"tenant {tenant or '(none)'}: {_share(share)}"
+    for digest, share in sorted(answer["namespaces"].items()):
+        what = [f"tenant {share['tenant']}"] if share.get("tenant") else []
+        what += [f"adapter {share['adapter']}"] if share.get("adapter") else []
+        what += [share["quality"]] if share.get("quality") else []
+        described = f" ({', '.join(what)})" if what else ""
+        yield f"namespace {digest}{described}: {_share(share)}"
     if not answer["workers"]:
         yield "No worker has a KV layer that can be asked."
     for name, worker in answer["workers"].items():
         if "error" in worker:
             yield f"{name}: {worker['error']}"
+
+
+def _share(share: Mapping[str, Any]) -> str:
+    """What somebody has in each tier, and of how much where that is bounded."""
+    used, quotas = share["used"], share.get("quotas", {})
+    return ", ".join(
+        f"{tier} {_bytes(nbytes)}" + (f" of {_bytes(quotas[tier])}" if tier in quotas else "")
+        for tier, nbytes in used.items()
+    )
 
 
 def _conversation(file: Path) -> Any:

@@ -17,6 +17,8 @@ from gateway.errors import InvalidRequest, TooLarge
 
 VERBS = ("lookup", "prefetch", "pin", "unpin", "clear", "move", "compress")
 _MOST_BYTES = 8 << 20
+_OWN = ("memory", "packed")
+"""Tiers that every worker has for itself."""
 
 
 class Order(BaseModel):
@@ -44,11 +46,16 @@ def routes(context: GatewayContext) -> APIRouter:
     @router.get("", summary="Tiers, fill and hits of every worker's KV layer")
     async def overview(worker: str | None = None) -> dict[str, Any]:
         """`tiers` adds the workers up; a tier that all share (`valkey`, `s3`, a shared directory) is the
-        same one seen by each, so its fill is their largest. `tenants` has the bytes of each by tier, where
-        the tier counts them."""
+        same one seen by each, so its fill is their largest. `tenants` and `namespaces` say what each has in
+        bytes by tier, where the tier counts them (`used`), and may have (`quotas`)."""
         workers = await layer.ask_all("/stats", worker)
         found = workers.values()
-        return {"workers": workers, "tiers": _added_up(found), "tenants": _by_tenant(found)}
+        return {
+            "workers": workers,
+            "tiers": _added_up(found),
+            "tenants": _shares(found, "tenants"),
+            "namespaces": _shares(found, "namespaces"),
+        }
 
     @router.get("/chunks", summary="Known chunks")
     async def chunks(
@@ -137,7 +144,7 @@ def _added_up(workers: Any) -> dict[str, dict[str, Any]]:
                 {"chunks": 0, "used_bytes": 0, "capacity_bytes": None, "available": True}
                 | dict.fromkeys(("hits", "loads", "saves", "evictions", "dropped", "faults"), 0),
             )
-            own = name in ("memory", "packed")
+            own = name in _OWN
             for field in ("chunks", "used_bytes"):
                 entry[field] = entry[field] + tier[field] if own else max(entry[field], tier[field])
             if (capacity := tier["capacity_bytes"]) is not None:
@@ -150,15 +157,16 @@ def _added_up(workers: Any) -> dict[str, dict[str, Any]]:
     return total
 
 
-def _by_tenant(workers: Any) -> dict[str, dict[str, int]]:
-    """Bytes by tenant and tier: sums of what each worker has itself, the largest of what they all see."""
-    total: dict[str, dict[str, int]] = {}
+def _shares(workers: Any, kind: str) -> dict[str, dict[str, Any]]:
+    """By owner: sums of what each worker has and may have itself, the largest of what they all see."""
+    total: dict[str, dict[str, Any]] = {}
     for stats in workers:
-        for tenant, used in (stats.get("tenants") or {}).items():
-            tiers = total.setdefault(tenant, {})
-            tiers["memory"] = tiers.get("memory", 0) + used
-        for name, tier in (stats.get("tiers") or {}).items():
-            for tenant, used in tier["tenants"].items():
-                tiers = total.setdefault(tenant, {})
-                tiers[name] = max(tiers.get(name, 0), used)
+        for owner, share in (stats.get("shares") or {}).get(kind, {}).items():
+            entry = total.setdefault(owner, {"used": {}, "quotas": {}})
+            for what in ("used", "quotas"):
+                known = entry[what]
+                for tier, nbytes in share.get(what, {}).items():
+                    before = known.get(tier, 0)
+                    known[tier] = before + nbytes if tier in _OWN else max(before, nbytes)
+            entry |= {name: share[name] for name in ("tenant", "quality", "adapter") if name in share}
     return total

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from cache.keys import namespace_of
 from cache.operator import Operator
 from engine_adapter.api import WorkerInfo
 from engine_adapter.vllm.control_server import TOKEN_VARIABLE, ControlServer, control_server
@@ -19,7 +20,7 @@ from gateway.api.kv_layer import KvLayer
 from gateway.cli import cache as cli
 from gateway.relay.membership import Membership
 from gateway.routing.fleet import Fleet
-from tests.unit.cache.stores import LAYOUT, Bench, BenchNamespaces
+from tests.unit.cache.stores import CHUNK_BYTES, LAYOUT, Bench, BenchNamespaces
 
 TOKENS = list(range(4 * LAYOUT.block_tokens))
 
@@ -70,6 +71,38 @@ async def test_workers_are_shown_one_by_one_and_added_up(benches: list[Bench], v
         assert (await client.get("/admin/cache/health")).json()["workers"]["w1"] == {
             "tiers": {"memory": True}
         }
+
+
+async def test_shares_and_quotas_are_added_up_where_each_worker_has_its_own(
+    context: GatewayContext, visit: Any, tmp_path: Path
+) -> None:
+    quota = 6 * CHUNK_BYTES
+    benches = [Bench(tenants={"acme": quota}, namespace_bytes=4 * CHUNK_BYTES) for _ in range(2)]
+    infos = []
+    servers = []
+    for number, bench in enumerate(benches):
+        address = f"unix://{tmp_path}/q{number}.control"
+        servers.append(control_server(operator_of(bench), address))
+        infos.append(WorkerInfo(f"q{number}", f"http://127.0.0.1:{9010 + number}", kv_control=address))
+        bench.save(bench.keys(3 + number, tenant="acme"))
+        bench.save(bench.keys(1))
+    context.membership = Membership(Fleet(), tmp_path / "quota-overrides.json", workers=infos)
+    async with visit() as client:
+        found = (await client.get("/admin/cache")).json()
+    assert found["tenants"]["acme"] == {"used": {"memory": 7 * CHUNK_BYTES}, "quotas": {"memory": 2 * quota}}
+    assert found["tenants"][""] == {"used": {"memory": 2 * CHUNK_BYTES}, "quotas": {}}
+    (acme,) = (share for share in found["namespaces"].values() if share.get("tenant") == "acme")
+    assert acme["used"] == {"memory": 7 * CHUNK_BYTES}
+    assert acme["quotas"] == {"memory": 8 * CHUNK_BYTES}
+    assert acme["quality"] == "exact"
+    lines = list(cli.stats_table(found))
+    assert any(line.startswith("tenant acme: memory ") and " of " in line for line in lines)
+    digest = namespace_of(benches[0].keys(1, tenant="acme")[0]).hex()
+    assert any(line.startswith(f"namespace {digest} (tenant acme, exact): memory ") for line in lines)
+    for server, bench in zip(servers, benches, strict=True):
+        assert server is not None
+        server.close()
+        bench.store.close()
 
 
 async def test_a_command_goes_to_every_worker_or_to_one(benches: list[Bench], visit: Any) -> None:
