@@ -20,6 +20,7 @@ from cache.landing import FrameLanding
 from cache.lane import Lane, MakeLane
 from cache.policies.policy import EvictionPolicy, make_policy
 from cache.settings import NO_QUOTAS, LinkSettings, Owner, Quotas
+from cache.tiers.pins import DirectoryPins
 from cache.tiers.tier import Accounting, Apportioned, Fault, Found, Frame, Tier
 
 _log = logging.getLogger(__name__)
@@ -78,6 +79,8 @@ class Link:
             self.policy = make_policy(policy, tier.capacity)
         self.quotas: Quotas = NO_QUOTAS
         """What tenants and namespaces may have in the tier."""
+        self.pins: DirectoryPins | None = None
+        """Where pins bind other processes too."""
         self.streamer: Streamer | None = None
         """Chooses levels, where the settings ask for that."""
         self.beside: Callable[[Sequence[ChunkKey]], list[ChunkKey]] = lambda keys: []

@@ -42,6 +42,7 @@ def connected(
         )
     link = Link(tier, plan.link, codec, economy, clock, plan.policy, make_lane)
     link.quotas = plan.quotas
+    link.pins = plan.pins
     if link.policy is not None and (plan.quotas.bound_tenants or plan.quotas.bound_namespaces):
         link.policy = QuotaPolicy(link.policy, partial(make_policy, plan.policy), plan.quotas.of, owners)
     if plan.link.stream_seconds is not None:

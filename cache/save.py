@@ -284,12 +284,16 @@ class Saver:
             self.index(link)
             victims = self._victims(link, nbytes, owner)
         fresh = link.contains(victims)
+        kept = link.pins.among(victims, self._wall()) if link.pins is not None else set()
         doomed: list[ChunkKey] = []
         with self._ledger.lock:
             for key, answer in zip(victims, fresh, strict=True):
                 entry = self._ledger.entries.get(key)
                 place = entry.places.get(link.name) if entry is not None else None
-                if entry is None or place is None:
+                if key in kept:  # another process has pinned it
+                    if not isinstance(answer, Fault):
+                        link.policy.insert(key, answer.nbytes)
+                elif entry is None or place is None:
                     doomed.append(key)
                 elif not isinstance(answer, Fault) and answer.used > place.used + 1.0:
                     # Another process has used it since: it stays.

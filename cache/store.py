@@ -400,13 +400,26 @@ class Store:
         return {MEMORY: True} | {name: link.available() for name, link in self._links.items()}
 
     def pin(self, keys: Iterable[ChunkKey], owner: str, seconds: float) -> int:
-        """Keep chunks from eviction on behalf of `owner`, for `seconds`; returns how many are known."""
+        """Keep chunks from eviction on behalf of `owner`, for `seconds`; returns how many are known.
+
+        In files that binds other processes on the same directory too, as soon as the pins have been written
+        there, in the background.
+        """
         until = self._wall() + seconds
-        return sum(self._ledger.pin(key, owner, until) for key in keys)
+        pinned = [key for key in keys if self._ledger.pin(key, owner, until)]
+        for link in self._links.values():
+            if link.pins is not None and pinned:
+                link.writes.submit(partial(link.pins.pin, pinned, owner, until))
+        return len(pinned)
 
     def unpin(self, keys: Iterable[ChunkKey], owner: str) -> int:
-        """End the owner's pins; returns how many chunks nobody pins any more."""
-        return sum(self._ledger.unpin(key, owner) for key in keys)
+        """End the owner's pins, also those that a process before this one set in files; returns how many
+        chunks nobody of this process pins any more."""
+        wanted = list(keys)
+        for link in self._links.values():
+            if link.pins is not None:
+                link.writes.submit(partial(link.pins.unpin, wanted, owner))
+        return sum(self._ledger.unpin(key, owner) for key in wanted)
 
     def streamed_levels(self) -> dict[str, dict[str, int]]:
         """Chunks read at each level, by the tiers that choose among levels."""

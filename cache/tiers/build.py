@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from cache.settings import NO_QUOTAS, LinkSettings, Quotas, StoreSettings
+from cache.tiers.pins import DirectoryPins
 from cache.tiers.tier import Tier
 
 
@@ -19,6 +21,8 @@ class TierPlan(NamedTuple):
     """For tiers with a capacity."""
     quotas: Quotas = NO_QUOTAS
     """What tenants and namespaces may have in a tier that bounds that."""
+    pins: DirectoryPins | None = None
+    """Where pins bind other processes too."""
 
 
 def plan_tiers(
@@ -38,7 +42,7 @@ def plan_tiers(
         from cache.tiers.file import FileTier
 
         tier = FileTier(file.path, file.bytes, fsync=file.fsync, quotas=file)
-        plans.append(TierPlan(tier, file.link, file.policy, file))
+        plans.append(TierPlan(tier, file.link, file.policy, file, DirectoryPins(file.path, time.time())))
     if (valkey := settings.valkey) is not None:
         with _client_library("valkey"):
             from cache.tiers.valkey import ValkeyTier
