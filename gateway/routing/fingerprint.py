@@ -19,6 +19,8 @@ from gateway.routing.media import LOOK_FROM, Span, media_spans, text_bytes
 FIRST_CHUNK = 256
 CHUNKS_PER_OCTAVE = 32
 """A chunk is doubled when the offset reaches 64 of them, so it is 1/64 to 1/32 of the offset."""
+ALIKE = FIRST_CHUNK * 2 * CHUNKS_PER_OCTAVE
+"""Chunks that end before this have the size of the first."""
 
 
 def chunk_end(index: int) -> int:
@@ -91,14 +93,16 @@ def fingerprint(model: str, head: bytes, body: bytes) -> Fingerprint:
     digest = xxh3_64_intdigest
     key = _seed(model)
     hashes: list[int] = []
+    head_bytes, size = 0, len(body)
     if head:
+        head_bytes = len(head)
         key = digest(head, key)
         hashes.append(key)
-    size = len(body)
-    for chunk in _CHUNKS[: bisect_right(BOUNDS, size) - 1]:
+    count = size // FIRST_CHUNK if size < ALIKE else bisect_right(BOUNDS, size) - 1
+    for chunk in _CHUNKS[:count]:
         key = digest(body[chunk], key)
         hashes.append(key)
     hashes.reverse()
     if size < LOOK_FROM:
-        return Fingerprint(hashes, len(head), size, len(head) + size)
-    return Fingerprint.of(hashes, len(head), size, media_spans(body))
+        return Fingerprint(hashes, head_bytes, size, head_bytes + size)
+    return Fingerprint.of(hashes, head_bytes, size, media_spans(body))

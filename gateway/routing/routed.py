@@ -164,32 +164,35 @@ class RoutedRequest(msgspec.Struct, eq=False):
         if prompt is None:
             return
         self._prompt = None
-        if output_tokens > FEW_TOKENS and self.ttft is not None and self._work.end_seen:
-            between = (self._ended - self._now - self.ttft) / (output_tokens - 1)
-            self._lane.decode.observe(self._beside, between)
-        if prompt_tokens > 0:
-            self._counted(prompt, prompt_tokens, cached_tokens)
-
-    def _counted(self, prompt: Fingerprint, prompt_tokens: int, cached_tokens: int) -> None:
-        """The engine said how many tokens the prompt had, and perhaps how many of them were cached."""
-        self.prompt_tokens = prompt_tokens
-        self._lane.account.prompt_tokens += prompt_tokens
-        self._router.density.observe(self._total, prompt_tokens)
         state = self._state
-        if cached_tokens > 0:
-            self.cached_tokens = cached_tokens
-            self._lane.account.cached_tokens += cached_tokens
-            state.tells_hits = True
-        if state.tells_hits:
-            found = self._total * cached_tokens // prompt_tokens
-            if not self._work.loaded:
-                state.cache.observe_hit(self._cached, self._possible, found)
-            elif found < self._cached + self._work.loaded // 2:
-                state.cache.missed_lower(prompt, self._depth)
-        if state.links is not None and self.ttft is not None and self._work.end_seen:
-            told = cached_tokens if state.tells_hits else None
-            first = self._now + self.ttft
-            state.links.ended(EndedRequest(prompt, prompt_tokens, told, self._now, first, self._ended))
+        if prompt_tokens > 0:
+            account = self._lane.account
+            account.prompt_tokens += prompt_tokens
+            self.prompt_tokens = prompt_tokens
+            self._router.density.observe(self._total, prompt_tokens)
+            if cached_tokens > 0:
+                account.cached_tokens += cached_tokens
+                self.cached_tokens = cached_tokens
+                state.tells_hits = True
+            if state.tells_hits:
+                self._learn_hits(prompt)
+        if self._work.end_seen and self.ttft is not None:
+            if output_tokens > FEW_TOKENS:
+                between = (self._ended - self._now - self.ttft) / (output_tokens - 1)
+                self._lane.decode.observe(self._beside, between)
+            if state.links is not None and prompt_tokens > 0:
+                told = cached_tokens if state.tells_hits else None
+                first = self._now + self.ttft
+                state.links.ended(EndedRequest(prompt, prompt_tokens, told, self._now, first, self._ended))
+
+    def _learn_hits(self, prompt: Fingerprint) -> None:
+        """The engine said how many of the prompt's tokens were cached."""
+        cache = self._state.cache
+        found = self._total * self.cached_tokens // self.prompt_tokens
+        if not self._work.loaded:
+            cache.observe_hit(self._cached, self._possible, found)
+        elif found < self._cached + self._work.loaded // 2:
+            cache.missed_lower(prompt, self._depth)
 
     def explanation(self) -> Explanation:
         """For people: plain values only."""

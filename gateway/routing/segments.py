@@ -81,12 +81,14 @@ class RecentMap(Generic[V]):
     def renew(self, keys: Sequence[int]) -> None:
         """Make keys the newest, in order. Raises KeyError at one that is not there."""
         newest = self.newest
-        if all(map(newest.__contains__, keys)):
-            return
+        moved = False
         for key in keys:
-            if key not in newest and not self._renew(key):
-                raise KeyError(key)
-        self._grown()
+            if key not in newest:
+                if not self._renew(key):
+                    raise KeyError(key)
+                moved = True
+        if moved:
+            self._grown()
 
     def _renew(self, key: int) -> bool:
         newest = self.newest
