@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -16,6 +16,10 @@ PolicyName = Literal["lru", "s3fifo"]
 Owner = str | bytes
 """Whom bytes are counted for: a tenant by name, or a namespace by the 16 bytes of its digest."""
 
+_BOOLEANS = dict.fromkeys(("true", "yes", "y", "on", "t", "1"), True) | dict.fromkeys(
+    ("false", "no", "n", "off", "f", "0"), False
+)
+"""What every section of the settings takes."""
 _DIGEST = re.compile("[0-9a-f]{32}")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]i?B?|B)?", re.IGNORECASE)
 _UNITS = {"": 1, "K": 10, "M": 20, "G": 30, "T": 40}
@@ -192,9 +196,31 @@ def store_settings(mapping: Mapping[str, Any]) -> StoreSettings:
     Raises ValueError naming the field that is unknown, missing or of a wrong type.
     """
     try:
-        return msgspec.convert(_sizes(mapping), StoreSettings, strict=False)
+        words = with_booleans(mapping, StoreSettings)
+        return msgspec.convert(_sizes(words), StoreSettings, strict=False)
     except msgspec.ValidationError as error:
         raise ValueError(f"KV store settings: {error}") from error
+
+
+def with_booleans(mapping: Mapping[str, Any], section: type[msgspec.Struct]) -> dict[str, Any]:
+    """The mapping with `yes`, `off` and the like as booleans where the section wants such: environment
+    variables are words."""
+    kinds = {field.name: field.type for field in msgspec.structs.fields(section)}
+    found: dict[str, Any] = {}
+    for name, value in mapping.items():
+        kind = kinds.get(name)
+        inner = next((part for part in (kind, *get_args(kind)) if _is_struct(part)), None)
+        if isinstance(value, Mapping) and inner is not None:
+            found[name] = with_booleans(value, inner)
+        elif kind is bool and isinstance(value, str):
+            found[name] = _BOOLEANS.get(value.strip().lower(), value)
+        else:
+            found[name] = value
+    return found
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
 def parse_size(text: str) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from cache.settings import MemorySettings, StoreSettings, store_settings
+from cache.settings import MemorySettings, StoreSettings, store_settings, with_booleans
 from engine_adapter.launch.hardware import total_memory
 
 CONNECTOR = "SluiceConnector"
@@ -45,6 +45,7 @@ def kv_settings(mapping: Mapping[str, Any] | KvSettings) -> KvSettings:
     """Settings from YAML, environment or flags. Raises ValueError naming what is wrong."""
     if isinstance(mapping, KvSettings):
         return mapping
+    mapping = with_booleans(mapping, KvSettings)
     own = {name: mapping[name] for name in _OWN if name in mapping}
     store = msgspec.to_builtins(store_settings({k: v for k, v in mapping.items() if k not in own}))
     if "memory" not in mapping:

@@ -42,18 +42,25 @@ def settings(
 
         sluice settings --config sluice.yaml
     """
-    if markdown:
-        from gateway.cli.settings_page import page
-
-        typer.echo("\n".join(page()))
+    if markdown and config is None:
+        _page()
         return
     try:
         found = load(config, os.environ, Layer())
         places = merge(layers_of(config, os.environ)).places
     except SettingsError as error:
         fail(*error.problems)
+    if markdown:
+        _page()
+        return
     for line in reference(found, places):
         typer.echo(line)
+
+
+def _page() -> None:
+    from gateway.cli.settings_page import page
+
+    typer.echo("\n".join(page()))
 
 
 def reference(settings: Settings, places: Mapping[KeyPath, str] | None = None) -> Iterator[str]:

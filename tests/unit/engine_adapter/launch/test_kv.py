@@ -79,6 +79,17 @@ def test_the_connector_reads_what_the_command_says() -> None:
     assert options.store.file == FileSettings("/kv", bytes=1 << 30)
 
 
+@pytest.mark.parametrize(("word", "meant"), [("yes", True), ("Off", False), ("1", True), ("n", False)])
+def test_booleans_are_words_as_everywhere_else(word: str, meant: bool) -> None:
+    file = {"path": "/kv", "fsync": word, "link": {"fill_on_hit": word}}
+    settings = kv_settings(
+        {"enabled": word, "save_decoded": word, "memory": {"prefault": word, "bytes": "1MiB"}, "file": file}
+    )
+    assert settings.file is not None
+    assert (settings.enabled, settings.save_decoded, settings.memory.prefault) == (meant,) * 3
+    assert (settings.file.fsync, settings.file.link.fill_on_hit) == (meant, meant)
+
+
 @pytest.mark.parametrize(
     "wrong", [{"memry": {}}, {"memory": {"bytes": "much"}}, {"file": {}}, {"enabled": "perhaps"}]
 )

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from gateway.cli.app import app
 from gateway.cli.settings import attribute_docs, reference
-from gateway.config import Layer
+from gateway.config import Layer, SettingsError
 from gateway.settings import Settings, known_paths, load
 
 runner = CliRunner()
@@ -57,6 +57,21 @@ def test_a_wrong_file_is_refused(tmp_path: Path) -> None:
 
 
 PAGE = Path(__file__).parents[4] / "docs" / "settings.md"
+
+
+@pytest.mark.parametrize("more", [[], ["--markdown"]])
+def test_a_file_that_is_not_there_is_said(tmp_path: Path, more: list[str]) -> None:
+    result = runner.invoke(app, ["settings", "--config", str(tmp_path / "missing.yaml"), *more])
+    assert result.exit_code != 0
+    assert "cannot read the settings file" in result.output
+
+
+def test_words_for_booleans_are_the_same_in_every_section(monkeypatch: pytest.MonkeyPatch) -> None:
+    for word in ("yes", "on", "1", "TRUE", "t", "y"):
+        found = load(None, {"SLUICE_KV__ENABLED": word, "SLUICE_TELEMETRY__ACCESS_LOG": word}, Layer())
+        assert (found.kv.enabled, found.telemetry.access_log) == (True, True)
+    with pytest.raises(SettingsError, match="SLUICE_KV__ENABLED"):
+        load(None, {"SLUICE_KV__ENABLED": "perhaps"}, Layer())
 
 
 def test_the_page_of_all_settings_is_up_to_date() -> None:
