@@ -87,7 +87,7 @@ def _check_answer(exchange: Exchange, now: float) -> None:
             exchange.client_gone("client_stalled")
             exchange.client.abort()
         return
-    silent = now - exchange.last_activity
+    silent = now - exchange.passed.at
     if exchange.awaits_content:
         if exchange.attempt is not None and _first_byte_is_late(exchange, exchange.attempt, now):
             return

@@ -95,9 +95,9 @@ class Endings:
             series.prompt_tokens += usage.prompt_tokens
             series.cached_tokens += usage.cached_tokens
             series.output_tokens += usage.output_tokens
-            if e.events:
+            if e.passed.events:
                 series.streams += 1
-                series.events += e.events
+                series.events += e.passed.events
 
 
 def _access_record(exchange: Exchange) -> AccessRecord:

@@ -26,6 +26,7 @@ from gateway.relay.call import Call
 from gateway.relay.client import Client
 from gateway.relay.framing import LAST_CHUNK, ChunkedReader, Framing, chunk
 from gateway.relay.heads import answer_lines, error_response, response_head
+from gateway.relay.passed import Passed
 from gateway.relay.sse import PING, USAGE_KEY, USAGE_WINDOW, Usage, error_event, has_end, has_error
 from gateway.relay.states import (
     ADMITTED,
@@ -50,7 +51,7 @@ PING_CHUNK = chunk(PING)
 TAIL_BYTES = 64 * 1024
 """Of an answer that is over: so much is kept until its usage has been read."""
 _NOWHERE = RouteRequest("", b"", b"")
-_NO_GAPS = Histogram(ITL_BUCKETS)
+_NOTHING = Passed(Histogram(ITL_BUCKETS), 0.0)
 """Stands in until the answer has begun; nothing is counted in it."""
 
 
@@ -77,20 +78,19 @@ class Exchange(msgspec.Struct, eq=False):
     queue_seconds: float = 0.0
     connect_seconds: float = 0.0
     route_seconds: float = 0.0
-    last_activity: float = 0.0
-    """When the last piece came from the worker."""
     last_ping: float = 0.0
     stalled_since: float = 0.0
     """Since when the client has not taken what was written; 0 while it does."""
     status: int = 0
+    passed: Passed = _NOTHING
+    """Of an answer that comes in pieces."""
     response_bytes: int = 0
-    events: int = 0
+    """Once it is done."""
     usage: Usage = msgspec.field(default_factory=Usage)
     """What the engine counted, once that has been read; zeros where the answer broke off before."""
     end: str = ""
     """By END_REASONS, once it is done."""
     ended: float = 0.0
-    _itl: Histogram = _NO_GAPS
     _framing: Framing = Framing.NONE
     _dechunk: ChunkedReader | None = None
     _first: float = 0.0
@@ -100,8 +100,8 @@ class Exchange(msgspec.Struct, eq=False):
     """The end is known to follow: what is written waits for it."""
     _plain: bool = False
     """Events are written as they are: the head is out and the client speaks HTTP/1.1."""
-    _last: bytes = b""
-    _previous: bytes = b""
+    _tail: bytes = b""
+    """The end of what the worker said, once it is done."""
     _usage_events: list[bytes] = []
 
     def _to(self, state: State) -> None:
@@ -262,7 +262,7 @@ class Exchange(msgspec.Struct, eq=False):
         attempt.assignment.first_byte(now)
         self.status = status = head.status
         self.response_bytes = len(payload)
-        self._last = payload
+        self._tail = payload[-TAIL_BYTES:]
         self.client.write(self._head_of(attempt, head, now) + payload)
         self._end("ok" if status < 500 else "worker_error", now)
 
@@ -282,11 +282,10 @@ class Exchange(msgspec.Struct, eq=False):
         self._to(ANSWERING)
         # Nothing is sent again: a stream that stays open for long need not hold its request.
         self.call.body, self.call.route = b"", _NOWHERE
-        self.last_activity = now
+        self.passed = Passed(relay.accounting.of(attempt.worker.id, self.call.model).itl, now)
         if content:
             self._content_began(now)
         self.status = head.status
-        self._itl = relay.accounting.of(attempt.worker.id, self.call.model).itl
         client = self.client
         self._framing = head.framing if head.framing is not Framing.CLOSE else Framing.CHUNKED
         if head.events:
@@ -378,20 +377,21 @@ class Exchange(msgspec.Struct, eq=False):
     def on_events(self, framed: bytes) -> None:
         """The hot path: once per read of a stream."""
         now = self.relay.now()
-        if self.events:
-            gap = now - self.last_activity
-            itl = self._itl
-            itl.counts[bisect_left(ITL_BUCKETS, gap)] += 1
-            itl.total += gap
+        passed = self.passed
+        if passed.events:
+            gap = now - passed.at
+            gaps = passed.gaps
+            gaps.counts[bisect_left(ITL_BUCKETS, gap)] += 1
+            gaps.total += gap
         elif not self._first:
             self._content_began(now)
-        self.events += 1
-        self.last_activity = now
-        self._previous = self._last
-        self._last = framed
+        passed.events += 1
+        passed.at = now
+        passed.previous = passed.last
+        passed.last = framed
+        passed.size += len(framed)
         if USAGE_KEY in framed:
             self._keep_usage(framed)
-        self.response_bytes += len(framed)
         if self._plain:
             self.client.write(framed)
         else:
@@ -408,10 +408,11 @@ class Exchange(msgspec.Struct, eq=False):
         raise IllegalTransition("a second answer")
 
     def on_body(self, payload: bytes) -> None:
-        self.last_activity = self.relay.now()
-        self.response_bytes += len(payload)
-        self._previous = self._last
-        self._last = payload
+        passed = self.passed
+        passed.at = self.relay.now()
+        passed.size += len(payload)
+        passed.previous = passed.last
+        passed.last = payload
         if self._framing is Framing.CHUNKED and self._dechunk is None:
             payload = chunk(payload)
         self._write(payload)
@@ -434,7 +435,7 @@ class Exchange(msgspec.Struct, eq=False):
         winner = self.winner
         assert winner is not None and winner.head is not None
         if winner.head.events and winner.head.status == 200:
-            tail = self._previous + self._last
+            tail = self.passed.tail()
             if not has_end(self.call.envelope.family, tail):
                 self._release_connection(self.relay.now())
                 self._break_off(
@@ -488,7 +489,7 @@ class Exchange(msgspec.Struct, eq=False):
             for event in self._usage_events:
                 self.usage.read(event)
         elif self.end == "ok":
-            self.usage.read(self._last)
+            self.usage.read(self._tail)
 
     @property
     def ttft(self) -> float:
@@ -520,7 +521,7 @@ class Exchange(msgspec.Struct, eq=False):
         assert winner is not None and winner.head is not None
         self._closing = False
         if winner.head.events:
-            event = error_event(self.call.envelope.family, error, self._last)
+            event = error_event(self.call.envelope.family, error, self.passed.last)
             self._write(event if self._dechunk is not None else chunk(event) + LAST_CHUNK)
             self._done(end, "failed")
             self.client.answered(keep_alive=False)
@@ -543,7 +544,8 @@ class Exchange(msgspec.Struct, eq=False):
     def client_resumed(self) -> None:
         if self.stalled_since:
             self.stalled_since = 0.0
-            self.last_activity = self.relay.now()
+            if self.state is ANSWERING:
+                self.passed.at = self.relay.now()
             if self.winner is not None and self.winner.connection is not None:
                 self.winner.connection.transport.resume_reading()
 
@@ -573,5 +575,8 @@ class Exchange(msgspec.Struct, eq=False):
         # It waits until it is counted, without what only an open call needs.
         call = self.call
         call.body, call.route = b"", _NOWHERE
-        self._last = (self._previous + self._last)[-TAIL_BYTES:]
+        if self.passed is not _NOTHING:
+            self.response_bytes = self.passed.size
+            self._tail = self.passed.tail()[-TAIL_BYTES:]
+            self.passed.last = self.passed.previous = b""
         relay.endings.add(self)

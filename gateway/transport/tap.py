@@ -65,7 +65,7 @@ class LoggedExchange(Exchange):
     def cancel(self, error: GatewayError, end: str) -> None:
         """Stop the engine's work; readers are told by `error`."""
         if self.state is ANSWERING and self.tap.begun:
-            event = error_event(self.call.envelope.family, error, self._last)
+            event = error_event(self.call.envelope.family, error, self.passed.last)
             super().client_gone(end)
             self.tap.break_off(event)
         elif self.state is not DONE:
