@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from engine_adapter.demo.family import FAMILY, MODELS, folder
+from engine_adapter.demo.family import FAMILY, MODELS, folder, model_folder
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -23,13 +23,11 @@ ModelOption = Annotated[str, typer.Option("--model", help="Member of the family,
 
 
 def _model_folder(model: str) -> Path:
-    """A directory, or one of the family by its name."""
-    if Path(model).is_dir():
-        return Path(model)
+    """Where `--model` lies; what is none is told as a wrong option."""
     try:
-        return folder(model)
+        return model_folder(model)
     except (ValueError, OSError) as error:
-        raise typer.BadParameter(f"{error}; a directory with a model is taken too") from error
+        raise typer.BadParameter(str(error)) from error
 
 
 @app.callback()
@@ -215,7 +213,9 @@ def random_llama(
 def sample(
     prompt: Annotated[str, typer.Argument(help="What the user says.")],
     model: ModelOption = "base",
-    document: Annotated[Path | None, typer.Option(help="A text file to ask about.")] = None,
+    document: Annotated[
+        Path | None, typer.Option(help="A text file to ask about.", exists=True, dir_okay=False)
+    ] = None,
 ) -> None:
     """Print a model's reply."""
     from engine_adapter.demo.answerers import in_process

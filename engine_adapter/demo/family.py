@@ -40,6 +40,22 @@ FAMILY: Mapping[str, Member] = MappingProxyType(
 )
 
 
+def model_folder(model: str) -> Path:
+    """Where a model lies that is given by a shipped one's name or as a directory.
+
+    Raises ValueError for an unknown name, FileNotFoundError for a directory without a model.
+    """
+    path = Path(model)
+    if not path.is_dir():
+        try:
+            return folder(model)
+        except ValueError as error:
+            raise ValueError(f"{error}; a directory with a model is taken too") from error
+    if not (path / "config.json").is_file():
+        raise FileNotFoundError(f"{model} is a directory without config.json, so it holds no model")
+    return path
+
+
 def folder(name: str) -> Path:
     """Where a shipped model lies; an unknown name or a missing model is an error."""
     path = MODELS / name

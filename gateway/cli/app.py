@@ -41,6 +41,16 @@ class LazyGroup(TyperGroup):
         command.name = cmd_name
         return command
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run it. A file that cannot be read or written is told in a line; `serve` and `worker` say more."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.filename is None or ctx.invoked_subcommand in ("serve", "worker"):
+                raise
+            typer.echo(f"sluice: {error.filename}: {error.strerror}", err=True)
+            raise typer.Exit(1) from error
+
 
 app = typer.Typer(
     cls=LazyGroup,

@@ -28,14 +28,12 @@ ModelOption = Annotated[
 
 
 def _model_folder(model: str) -> Path:
-    from engine_adapter.demo.family import folder
+    from engine_adapter.demo.family import model_folder
 
-    if Path(model).is_dir():
-        return Path(model)
     try:
-        return folder(model)
+        return model_folder(model)
     except (ValueError, OSError) as error:
-        raise typer.BadParameter(f"{error}; a directory with a Llama is taken too") from error
+        raise typer.BadParameter(str(error)) from error
 
 
 def _counter(what: str, of: int) -> Callable[[int], None]:
@@ -66,7 +64,10 @@ def codec() -> None:
 def train(
     model: ModelOption = "base",
     text: Annotated[
-        list[Path] | None, typer.Option(help="Text files to calibrate on; without any, the demo's worlds.")
+        list[Path] | None,
+        typer.Option(
+            help="Text files to calibrate on; without any, the demo's worlds.", exists=True, dir_okay=False
+        ),
     ] = None,
     contexts: Annotated[int, typer.Option(help="Contexts to run the model over.")] = 64,
     length: Annotated[list[int] | None, typer.Option(help="Tokens of a context (repeat the option).")] = None,

@@ -73,7 +73,7 @@ def simulate_stream(
             [float(one) for one in slo.split(",")],
             Scenario("", 0.0, chunk_tokens, seeds, first_seed=first_seed),
         )
-    except (OSError, ValueError, KeyError) as error:
+    except ValueError as error:
         _fail(str(error))
     deployment = Deployment(levels, prefill_rate=prefill_rate)
     outcomes = list(simulate(scenarios, deployment, policies(levels), with_oracle=oracle))
@@ -122,7 +122,10 @@ def _interval(scale: float, digits: int, mean: float, low: float, high: float) -
 
 
 def _from_bench(path: Path, codec: str) -> tuple[LevelFigures, ...]:
-    rows = {row["codec"]: row for row in json.loads(path.read_text())["codecs"]}
+    try:
+        rows = {row["codec"]: row for row in json.loads(path.read_text())["codecs"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not what `sluice codec bench --json` writes") from error
     wanted = [("lossless", EXACT), *((f"{codec} {name}", name) for name in ("high", "balanced", "small"))]
     for label, _ in wanted:
         if label not in rows:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine_adapter.demo.family import FAMILY, MODELS, folder
+from engine_adapter.demo.family import FAMILY, MODELS, folder, model_folder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -75,6 +75,15 @@ def test_folder_errors_say_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr("engine_adapter.demo.family.MODELS", tmp_path)
     with pytest.raises(FileNotFoundError, match="sluice demo train base"):
         folder("base")
+
+
+def test_a_model_is_given_by_name_or_as_a_directory(tmp_path: Path) -> None:
+    assert model_folder("base") == MODELS / "base"
+    assert model_folder(str(MODELS / "draft")) == MODELS / "draft"
+    with pytest.raises(ValueError, match="a directory with a model is taken too"):
+        model_folder("oracle")
+    with pytest.raises(FileNotFoundError, match="holds no model"):
+        model_folder(str(tmp_path))
 
 
 def test_base_answers_in_words() -> None:

@@ -43,6 +43,14 @@ def test_an_unknown_command_is_refused() -> None:
     assert runner.invoke(app, ["sevre"]).exit_code != 0
 
 
+def test_a_file_that_cannot_be_written_is_told_in_a_line() -> None:
+    result = runner.invoke(
+        app, ["lab", "stream", "--seeds", "1", "--link", "near", "--schemes", "sse", "--json", "/no/such/x"]
+    )
+    assert (result.exit_code, isinstance(result.exception, SystemExit)) == (1, True)
+    assert "sluice: /no/such/x: No such file or directory" in result.output
+
+
 def test_serve_imports_neither_the_gateway_nor_an_engine_before_it_has_its_settings() -> None:
     program = (
         "import sys, gateway.cli.serve; "
