@@ -101,7 +101,7 @@ def _encode(values, freqs, starts, table_of_row, words, escapes, states, sizes, 
     stream = tl.program_id(0).to(tl.int64)
     lane = tl.arange(0, LANES)
     source = values + stream * rows * n
-    most = 2 * rows.to(tl.int64) * n
+    most = 2 * tl.cast(rows, tl.int64) * n  # A row count of 1 is a Python int to the compiler.
     room = words + stream * most
     spare = escapes + stream * rows * n
     at = most
