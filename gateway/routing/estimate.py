@@ -106,10 +106,12 @@ class LoadPrices:
 class PrefillRates:
     """Service time of a prefill at a worker of factor 1, for one model."""
 
-    __slots__ = ("_m", "_until_fit", "_v", "by_area", "by_byte", "observations", "overhead", "spread")
+    __slots__ = ("_m", "_until_fit", "_v", "by_area", "by_byte", "fit", "observations", "overhead", "spread")
 
     def __init__(self, seconds_per_byte: float) -> None:
         self.overhead, self.by_byte, self.by_area = PRIOR_OVERHEAD_S, seconds_per_byte, 0.0
+        self.fit = object()
+        """Another one whenever the rates have changed."""
         self.observations = 0
         self.spread = 0.0
         """Mean absolute deviation of a prefill from what was expected, in the natural logarithm."""
@@ -148,6 +150,7 @@ class PrefillRates:
             self._until_fit = 1 if self.observations < REFIT_EVERY else REFIT_EVERY
             a, b, c = non_negative_solution(m, v)
             if a > 0.0 or b > 0.0:
+                self.fit = object()
                 self.overhead = a
                 self.by_byte = max(LEAST_S_PER_BYTE, b / TYPICAL_BYTES)
                 self.by_area = c / (TYPICAL_BYTES * TYPICAL_CONTEXT)

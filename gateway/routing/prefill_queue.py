@@ -17,7 +17,20 @@ class PrefillQueue:
     The first is taken to be in the worker's hands; most of the time it is the only one.
     """
 
-    __slots__ = ("_area", "_behind", "_first_key", "_new", "_since", "busy", "first", "others_until")
+    __slots__ = (
+        "_area",
+        "_behind",
+        "_behind_s",
+        "_factor",
+        "_first_key",
+        "_first_s",
+        "_fit",
+        "_new",
+        "_since",
+        "busy",
+        "first",
+        "others_until",
+    )
 
     def __init__(self) -> None:
         self.first: Work | None = None
@@ -31,6 +44,10 @@ class PrefillQueue:
         self._behind: dict[Hashable, Work] = {}
         self._new = self._area = 0
         """Sums over those behind the first."""
+        self._first_s = self._behind_s = 0.0
+        """What they take at these rates."""
+        self._fit: object = None
+        self._factor = 1.0
 
     def __len__(self) -> int:
         return len(self._behind) + (self.first is not None)
@@ -41,6 +58,7 @@ class PrefillQueue:
 
     def add(self, key: Hashable, work: Work, now: float) -> None:
         """A request was sent to the worker; `key` is not None and not in the queue."""
+        self._fit = None
         if self.first is None:
             self.first, self._first_key, self._since = work, key, now
             self.busy = True
@@ -70,6 +88,7 @@ class PrefillQueue:
 
     def _next(self, now: float) -> None:
         """The first has gone."""
+        self._fit = None
         if self._behind:
             self._first_key = next(iter(self._behind))
             self.first = first = self._behind.pop(self._first_key)
@@ -84,6 +103,7 @@ class PrefillQueue:
         work = self._behind.pop(key, None)
         if work is None:
             return False
+        self._fit = None
         self._new -= work.new
         self._area -= work.area
         return True
@@ -95,19 +115,26 @@ class PrefillQueue:
 
     def seconds(self, rates: PrefillRates, factor: float, now: float) -> float:
         """Time until a prefill that arrives now could begin."""
-        overhead, by_byte, by_area = rates.overhead, rates.by_byte, rates.by_area
         wait = self.others_until - now if self.others_until > now else 0.0
         while (first := self.first) is not None:
-            needs = factor * (overhead + by_byte * first.new + by_area * first.area)
-            late = now - self._since - needs
-            if late < 0.0 or first.end_seen:
-                break
+            if self._fit is not rates.fit or self._factor != factor:
+                self._reckon(first, rates, factor)
+            late = now - self._since - self._first_s
+            if late < 0.0:
+                return wait + self._behind_s - late
+            if first.end_seen:
+                return wait + self._behind_s + OVERRUN * late
             # Nobody will tell us of its end, and its time is over.
-            self.done(self._first_key, self._since + needs)
-        else:
-            return wait
+            self.done(self._first_key, self._since + self._first_s)
+        return wait
+
+    def _reckon(self, first: Work, rates: PrefillRates, factor: float) -> None:
+        """What is queued, in seconds. Holds until something comes or goes or the rates are others."""
+        self._fit, self._factor = rates.fit, factor
+        overhead, by_byte, by_area = rates.overhead, rates.by_byte, rates.by_area
+        self._first_s = factor * (overhead + by_byte * first.new + by_area * first.area)
+        self._behind_s = 0.0
         if self._behind:
             new, area = self._new + first.new, self._area + first.area
             whole = factor * ((len(self._behind) + 1) * overhead + by_byte * new + by_area * area)
-            wait += whole - needs
-        return wait - late if late < 0.0 else wait + OVERRUN * late
+            self._behind_s = whole - self._first_s

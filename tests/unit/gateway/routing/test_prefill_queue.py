@@ -75,3 +75,17 @@ def test_a_queue_is_busy_while_others_have_work_there() -> None:
     queue.add(2, Work.of(1_000, 0, True), 1.5)
     queue.done(2, 2.5)
     assert not queue.busy
+
+
+def test_what_is_queued_takes_as_long_as_the_latest_rates_say() -> None:
+    queue, model = PrefillQueue(), PrefillRates(0.001)
+    work = Work.of(10_000, 0, True)
+    queue.add(1, work, 0.0)
+    queue.add(2, work, 0.0)
+    before = queue.seconds(model, 1.0, 0.0)
+    assert before == pytest.approx(2 * model.of(work))
+    assert queue.seconds(model, 2.0, 0.0) == pytest.approx(2 * before)
+    for _ in range(20):
+        model.observe(work, 0.5)
+    assert queue.seconds(model, 1.0, 0.0) == pytest.approx(2 * model.of(work))
+    assert queue.seconds(model, 1.0, 0.0) < before / 5
