@@ -1,7 +1,8 @@
 """Compile every launch of the GPU kernels' tests to machine code, for GPUs that are not here.
 
-A plugin of pytest: what a test launches is compiled and not run, its memory is set to zeros, and its assertions
-do not count. Triton's interpreter, in which those tests run without a GPU, accepts what the compiler does not.
+A plugin of pytest: what a test launches is compiled and not run, its memory is set to zeros, and its
+assertions do not count. Triton's interpreter, in which those tests run without a GPU, accepts what the
+compiler does not.
 
     TRITON_INTERPRET=0 pytest tests/unit/kernels/test_gpu.py -p tests.unit.kernels.compile_launches
 """
