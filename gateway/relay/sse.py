@@ -116,11 +116,13 @@ class Usage(msgspec.Struct):
         for name, digits in _COUNT.findall(data, start, start + USAGE_WINDOW):
             value = int(digits)
             if name in (b"prompt_tokens", b"input_tokens"):
-                self.prompt_tokens = max(self.prompt_tokens, value)
+                if value > self.prompt_tokens:
+                    self.prompt_tokens = value
             elif name in (b"completion_tokens", b"output_tokens"):
-                self.output_tokens = max(self.output_tokens, value)
-            else:
-                self.cached_tokens = max(self.cached_tokens, value)
+                if value > self.output_tokens:
+                    self.output_tokens = value
+            elif value > self.cached_tokens:
+                self.cached_tokens = value
 
 
 def error_event(family: str, error: GatewayError, last_event: bytes) -> bytes:
