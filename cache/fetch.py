@@ -154,17 +154,22 @@ class Fetcher:
 
     def coming(self, fetch: Fetch, start: int) -> list[tuple[SlotRef, str]]:
         """All chunks from `start` on that the fetch is to bring: the slots that they lie in, or are being
-        read into, and from where. Empty if any is not on its way. The lock is held."""
-        lease = fetch.lease
+        read into, and from where. Up to the first that memory has and that is damaged; empty if any is not on
+        its way. The lock is held."""
+        lease, ledger = fetch.lease, self._ledger
         found: list[tuple[SlotRef, str]] = []
         for key in lease.keys[start : fetch.limit]:
-            entry = self._ledger.entries.get(key)
+            entry = ledger.entries.get(key)
             if entry is None or key not in fetch.watched:
                 return []
             ref = entry.slot or (entry.landing if entry.fetching else None)
             if ref is None:
                 return []
-            found.append((ref, entry.origin if entry.slot is None else fetch.sources.get(key, MEMORY)))
+            source = entry.origin if entry.slot is None else fetch.sources.get(key, MEMORY)
+            if entry.slot is not None and source == MEMORY and not ledger.arena.verify(ref):
+                ledger.discard(entry)
+                break
+            found.append((ref, source))
         return found
 
     def refill(self, link: Link, keys: Sequence[ChunkKey], seconds: float) -> bool:
@@ -186,6 +191,7 @@ class Fetcher:
             for entry in entries[:given]:
                 if (ref := entry.landing) is not None:
                     entry.fetching = True
+                    entry.origin = link.name
                     loads.append(Load(entry, ref, order))
         if loads:
             self._run(link, loads)

@@ -145,21 +145,20 @@ def damage_arena() -> int:
 
 
 def fail_next_load() -> None:
-    """The worker's fourth copy into engine pages from now goes wrong."""
+    """The fourth chunk that the worker copies into engine pages from now goes wrong."""
     worker = _worker()
     copy_in = worker._copy_in
-
     copied_before = itertools.count()
 
-    def failing(segment: Any, transfer: Any) -> bool:
-        copied: bool = copy_in(segment, transfer)
-        if next(copied_before) == 3:
-            worker._copy_in = copy_in
-            block = transfer.blocks[0]
-            for layer in worker._pages.layers:
-                layer[block] = 255
-            return False
-        return copied
+    def failing(segment: Any, loads: Sequence[Any]) -> None:
+        copy_in(segment, loads)
+        for transfer in loads:
+            if next(copied_before) == 3:
+                worker._copy_in = copy_in
+                block = transfer.blocks[0]
+                for layer in worker._pages.layers:
+                    layer[block] = 255
+                worker._failed.add(block)
 
     worker._copy_in = failing
 

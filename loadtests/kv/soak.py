@@ -7,15 +7,14 @@ operator pins, moves, re-encodes and clears meanwhile; bits of idle memory flip;
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import logging
 import os
 import random
 import threading
 import time
+import tracemalloc
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from cache.operator import Operator
 from cache.tiers.faulty import Mischief
 from loadtests.kv import equality
 from loadtests.kv.engine import Engine, engine
+from loadtests.kv.growth import by_room, holdings
 from loadtests.kv.trouble import TOLD_AS, Trouble
 
 SALTS = (None, "sluice1:4:acme:exact", "sluice1:5:other:exact")
@@ -57,23 +57,28 @@ class Sample:
     descriptors: int
     threads: int
     known_chunks: int
+    python_blocks: int
+    malloc_mib: float
+    malloc_idle_mib: float
+    """See `loadtests.kv.growth`."""
 
     @classmethod
     def take(cls, began: float, answers: int, running: Engine) -> Sample:
         """Memory is what is in use: the allocator gives back first what it keeps for reuse, of which every
         thread's part grows for minutes."""
-        gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)
-        status = dict(
-            line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line
-        )
+        now = holdings()
+        status = Path("/proc/self/status").read_text()
+        threads = next(line for line in status.splitlines() if line.startswith("Threads"))
         return cls(
             time.monotonic() - began,
             answers,
-            int(status["RssAnon"].split()[0]) / 1024,
+            now.private_mib,
             len(os.listdir("/proc/self/fd")),
-            int(status["Threads"]),
+            int(threads.split()[1]),
             len(running.store._ledger.entries),
+            now.python_blocks,
+            now.malloc_mib,
+            now.malloc_idle_mib,
         )
 
 
@@ -99,6 +104,8 @@ class Report:
     failed_loads: int = 0
     failed_blocks: int = 0
     left: list[str] = field(default_factory=list)
+    grown: dict[str, int] = field(default_factory=dict)
+    """With `trace`: bytes by which Python objects of each room or package grew in the second half."""
 
     def plain(self) -> dict[str, Any]:
         """As JSON values."""
@@ -146,9 +153,11 @@ def soak(
     seconds: float,
     seed: int,
     at_once: int,
+    trace: bool = False,
     **options: Any,
 ) -> Report:
-    """Rounds until `seconds` are over, then calm, and a look at what is left."""
+    """Rounds until `seconds` are over, then calm, and a look at what is left. `trace`: Python's allocations
+    too, which makes everything slower."""
     source = random.Random(seed)
     report = Report()
     # It logs every exception of a tier, and here they are counted.
@@ -158,6 +167,9 @@ def soak(
         operator = _Operations(running, work, seed)
         began = time.monotonic()
         last = False
+        halfway: Counter[str] = Counter()
+        if trace:
+            tracemalloc.start(1)
         while not last:
             last = time.monotonic() - began >= seconds
             calm = last or report.rounds % (TROUBLED_ROUNDS + 1) == TROUBLED_ROUNDS
@@ -184,6 +196,11 @@ def soak(
             if calm:
                 report.samples.append(Sample.take(began, report.outcome.compared, running))
                 print(_line(report), flush=True)
+                if trace and not halfway and time.monotonic() - began >= seconds / 2:
+                    halfway = by_room()
+        if trace:
+            report.grown = dict(by_room() - halfway)
+            tracemalloc.stop()
         report.seconds = time.monotonic() - began
         report.commands = dict(operator.done)
         trouble.end()
@@ -263,16 +280,16 @@ def _fail_a_load(running: Engine, after: int) -> int:
         return 0
     copy_in, left = worker._copy_in, after
 
-    def failing(segment: Any, transfer: Any) -> bool:
+    def failing(segment: Any, loads: Sequence[Any]) -> None:
         nonlocal left
-        left -= 1
-        copied: bool = copy_in(segment, transfer)
-        if left >= 0:
-            return copied
-        del worker._copy_in
-        for layer in worker._pages.layers:
-            layer[transfer.blocks[0]] = 255
-        return False
+        copy_in(segment, loads)
+        if left < len(loads):
+            del worker._copy_in
+            block = loads[left].blocks[0]
+            for layer in worker._pages.layers:
+                layer[block] = 255
+            worker._failed.add(block)
+        left -= len(loads)
 
     worker._copy_in = failing
     return 1

@@ -109,3 +109,22 @@ def test_an_engine_that_would_fail_the_request_takes_no_promises(slow: Slow) -> 
     assert slow.engine.admit(asked) == 4 * BLOCK
     slow.step(asked)
     slow.engine.finish(asked)
+
+
+def test_what_memory_has_behind_it_is_verified_before_it_is_promised(slow: Slow) -> None:
+    before = slow.begin("b")
+    slow.jobs.run()
+    slow.step(before)
+    slow.engine.finish(before)
+    store = slow.engine.store
+    first, _, third, _ = sorted(store._ledger.entries.values(), key=lambda entry: entry.position)
+    assert store._ledger.drop(first)
+    assert third.slot is not None
+    store.arena.memory(third.slot)[-1] ^= 1
+    asked = request("c", TOKENS)
+    assert slow.engine.admit(asked) == 2 * BLOCK, "one that comes, one that is there"
+    slow.jobs.run()
+    assert slow.step(asked) == set()
+    for block, page in enumerate(slow.pages[:2]):
+        assert np.array_equal(slow.engine.content(asked, block), page)
+    slow.engine.finish(asked)
