@@ -41,7 +41,7 @@ from gateway.relay.states import (
 )
 from gateway.relay.upstream import ResponseHead
 from gateway.relay.waiting import RoomFull
-from gateway.routing.assignment import NoWorkerError, Outcome, RouteRequest, UnknownPolicyError
+from gateway.routing.assignment import Assignment, NoWorkerError, Outcome, RouteRequest, UnknownPolicyError
 
 if TYPE_CHECKING:
     from gateway.relay.relay import Relay
@@ -141,16 +141,21 @@ class Exchange(msgspec.Struct, eq=False):
         self.attempts += 1
         routed = relay.now()
         self.route_seconds += routed - now
+        self.attempt = attempt = self._try(assignment, routed)
+        self._to(SENT if attempt.sent_at else ROUTED)
+
+    def _try(self, assignment: Assignment, now: float) -> Attempt:
+        """Send the call where `assignment` says, over a connection that is idle or a new one."""
+        relay = self.relay
         worker = assignment.worker
         breaker = relay.breakers.of(worker)
-        self.attempt = attempt = Attempt(self, assignment, worker, breaker, breaker.sent(), routed)
+        attempt = Attempt(self, assignment, worker, breaker, breaker.sent(), now)
         connection = relay.pool.take(worker)
         if connection is not None:
-            self._to(SENT)
-            attempt.send(connection, routed)
+            attempt.send(connection, now)
         else:
-            self._to(ROUTED)
             attempt.connect()
+        return attempt
 
     def _nobody(self, error: NoWorkerError) -> None:
         if error.unknown_model:
@@ -257,7 +262,9 @@ class Exchange(msgspec.Struct, eq=False):
     def answer_whole(self, attempt: Attempt, head: ResponseHead, payload: bytes) -> None:
         """`attempt` has the whole answer, which is no stream: shown and over in one step."""
         now = self.relay.now()
-        self._choose(attempt, now)
+        self.winner = attempt
+        if self.hedge is not None:
+            self._end_other(attempt, now)
         self._first = now
         attempt.assignment.first_byte(now)
         self.status = status = head.status
@@ -276,7 +283,9 @@ class Exchange(msgspec.Struct, eq=False):
         now = relay.now()
         head = attempt.head
         assert head is not None
-        self._choose(attempt, now)
+        self.winner = attempt
+        if self.hedge is not None:
+            self._end_other(attempt, now)
         if self.state is ROUTED:
             self._to(SENT)
         self._to(ANSWERING)
@@ -299,16 +308,14 @@ class Exchange(msgspec.Struct, eq=False):
         if self.stalled_since and attempt.connection is not None:
             attempt.connection.transport.pause_reading()
 
-    def _choose(self, attempt: Attempt, now: float) -> None:
-        """Show the answer of `attempt`, and end the other one if two run."""
-        self.winner = attempt
+    def _end_other(self, winner: Attempt, now: float) -> None:
+        """Of two attempts only `winner` goes on."""
+        if winner is self.hedge:
+            self.relay.accounting.hedges_won += 1
+            self.hedge, self.attempt = self.attempt, winner
         if self.hedge is not None:
-            if attempt is self.hedge:
-                self.relay.accounting.hedges_won += 1
-                self.hedge, self.attempt = self.attempt, attempt
-            if self.hedge is not None:
-                self.hedge.close("aborted", now)
-                self.hedge = None
+            self.hedge.close("aborted", now)
+            self.hedge = None
 
     def _head_of(self, attempt: Attempt, head: ResponseHead, now: float) -> bytes:
         """The head that the client is shown."""
@@ -351,14 +358,7 @@ class Exchange(msgspec.Struct, eq=False):
             return
         relay.accounting.hedges += 1
         self.attempts += 1
-        worker = assignment.worker
-        breaker = relay.breakers.of(worker)
-        self.hedge = hedge = Attempt(self, assignment, worker, breaker, breaker.sent(), now)
-        connection = relay.pool.take(worker)
-        if connection is not None:
-            hedge.send(connection, now)
-        else:
-            hedge.connect()
+        self.hedge = self._try(assignment, now)
 
     @property
     def is_event_stream(self) -> bool:

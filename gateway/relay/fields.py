@@ -1,8 +1,12 @@
-"""Which header fields pass, in both directions (RFC 9110 section 7.6.1)."""
+"""A request's target and header fields: which pass, in both directions (RFC 9110 section 7.6.1)."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Collection
 from http import HTTPStatus
+
+import httptools
 
 Headers = list[tuple[bytes, bytes]]
 """Field lines in their order; names in lower case."""
@@ -67,6 +71,26 @@ def passed_lines(status: int, headers: Headers) -> bytes:
     lines = [status_line(status)]
     for name, value in headers:
         if name not in _NOT_SENT_BACK and name not in dropped:
+            lines += (name, b": ", value, b"\r\n")
+    return b"".join(lines)
+
+
+def origin_form(url: bytes) -> bytes:
+    """Path and query of a target that may be a whole URL (RFC 9112 section 3.2.2)."""
+    with contextlib.suppress(httptools.HttpParserInvalidURLError):
+        target = httptools.parse_url(url)
+        if target.schema is not None:
+            return (target.path or b"/") + (b"" if target.query is None else b"?" + target.query)
+    return url
+
+
+def written_head(
+    method: bytes, url: bytes, version: str, headers: Headers, without: Collection[bytes]
+) -> bytes:
+    """Request line and field lines, but for the fields in `without`; no blank line."""
+    lines = [method, b" ", url, b" HTTP/", version.encode(), b"\r\n"]
+    for name, value in headers:
+        if name not in without:
             lines += (name, b": ", value, b"\r\n")
     return b"".join(lines)
 

@@ -24,7 +24,7 @@ from gateway.errors import GatewayError, InvalidRequest, TooLarge
 from gateway.relay.call import Keys
 from gateway.relay.envelope import Envelope, cors_lines, own_request_id, read_wishes
 from gateway.relay.exchange import Exchange
-from gateway.relay.fields import Headers, sent_on_lines
+from gateway.relay.fields import Headers, origin_form, sent_on_lines, written_head
 from gateway.relay.heads import error_response
 from gateway.relay.known_head import HeadPattern, pattern_of
 from gateway.relay.relay import Relay
@@ -219,7 +219,7 @@ class Front(HttpToolsProtocol):
         self.fields = fields = dict(self.headers)
         self.expect_100_continue = fields.get(b"expect", b"").lower() == b"100-continue"
         if self.url[:1] != b"/":
-            self._take_origin_form()
+            self.url = origin_form(self.url)
         family = FAMILIES.get(self.url.partition(b"?")[0]) if method == b"POST" else None
         self._family = family
         if family is None:
@@ -288,14 +288,6 @@ class Front(HttpToolsProtocol):
             or bool(self._backlog)
             or (self.cycle is not None and not self.cycle.response_complete)
         )
-
-    def _take_origin_form(self) -> None:
-        """Requests may name their target by a whole URL (RFC 9112 section 3.2.2)."""
-        with contextlib.suppress(httptools.HttpParserInvalidURLError):
-            target = httptools.parse_url(self.url)
-            if target.schema is not None:
-                query = b"" if target.query is None else b"?" + target.query
-                self.url = (target.path or b"/") + query
 
     def _is_head_too_large(self) -> bool:
         lines = sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -550,13 +542,8 @@ class Front(HttpToolsProtocol):
         self._later_head = self._head_without(method, b"content-length", b"transfer-encoding", b"expect")
 
     def _head_without(self, method: bytes, *dropped: bytes) -> bytes:
-        """Request line and fields of the head that was just read, but for the fields named; no blank line."""
-        version = self.parser.get_http_version().encode()
-        lines = [method, b" ", self.url, b" HTTP/", version, b"\r\n"]
-        for name, value in self.headers:
-            if name not in dropped:
-                lines += (name, b": ", value, b"\r\n")
-        return b"".join(lines)
+        """The head that was just read, but for the fields named; no blank line."""
+        return written_head(method, self.url, self.parser.get_http_version(), self.headers, dropped)
 
     def _write_down_end(self) -> None:
         body, self._later = self._later, None
