@@ -33,6 +33,8 @@ _SEAL = struct.Struct("<Q16s")
 _HEADER = struct.Struct("<QQ16s")
 _UNSEALED = bytes(16)
 _STAT_BLOCK = 512
+_AHEAD_BYTES = 32 << 20
+"""Memory is made so far ahead of its first use: what a few prompts fill."""
 _MADV_POPULATE_WRITE = 23
 """Linux 5.14; older kernels refuse it, which only leaves the faults where they were."""
 
@@ -79,10 +81,11 @@ class Segment:
         """Another user of this mapping, which lives as long as the longest of them."""
         return Segment(self.name, self._mapping)
 
-    def populate(self) -> None:
-        """Map every page, so that no copy takes page faults. Takes tens of milliseconds for each GiB, without
-        the GIL; whoever copies meanwhile is not disturbed."""
-        held = self._bytes
+    def populate(self, first: int = 0, last: int | None = None) -> None:
+        """Map every page of bytes `first` to `last`, so that no copy takes page faults. Takes tens of
+        milliseconds for each GiB that is there already and up to a second for one that has to be made,
+        without the GIL; whoever copies meanwhile is not disturbed."""
+        held = self._bytes[first // mmap.PAGESIZE * mmap.PAGESIZE : last]
         if len(held) and _madvise is not None:
             _madvise(held.ctypes.data, len(held), _MADV_POPULATE_WRITE)
 
@@ -168,7 +171,9 @@ class Arena(Segment):
     def __init__(self, capacity: int, slot_bytes: int, *, prefault: bool = False) -> None:
         """An arena of at most `capacity` bytes for raw chunks of `slot_bytes`.
 
-        Raises ValueError if not even one slot fits, OSError if the memory cannot be had.
+        `prefault` takes all of its memory from the system at once. Otherwise that is done as it fills, on
+        another thread and some way ahead of what is given out. Raises ValueError if not even one slot fits,
+        OSError if the memory cannot be had.
         """
         self.slot_bytes = slot_bytes
         self._slabs = Slabs(capacity, slot_bytes, overhead=SLOT_HEADER)
@@ -181,6 +186,11 @@ class Arena(Segment):
             raise
         super().__init__(f"/proc/{os.getpid()}/fd/{self._fd}", mapping)
         _OWN[self.name] = self
+        self._made = 0
+        """Bytes, from the first, whose pages are there or are being made."""
+        far = prefault or self._slabs.capacity <= 2 * _AHEAD_BYTES
+        self._make_from = self._slabs.capacity if far else 0
+        """Giving out a slot beyond it has the next pages made."""
         # A random start: old payload bytes at a header's place never pass for a generation.
         self._generation = secrets.randbits(62)
 
@@ -219,7 +229,18 @@ class Arena(Segment):
             _HEADER.pack_into(mapping, start, generation, 0, _UNSEALED)
             refs.append(SlotRef(start + SLOT_HEADER, nbytes, generation))
         self._generation = generation
+        if refs and refs[-1].offset > self._make_from:
+            self._make_ahead(refs[-1].offset)
         return refs
+
+    def _make_ahead(self, offset: int) -> None:
+        first, last = self._made, min(self.capacity, offset + 2 * _AHEAD_BYTES)
+        if first < last:
+            self._made = last
+            self._make_from = last - _AHEAD_BYTES if last < self.capacity else last
+            threading.Thread(
+                target=self.populate, args=(first, last), name="sluice-kv-populate", daemon=True
+            ).start()
 
     def free(self, ref: SlotRef) -> None:
         """Take a slot back; every reference to it is stale from here on. Raises ValueError if nobody has

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -261,3 +262,39 @@ def test_a_missing_client_library_is_a_message(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ValueError, match=r"kv\.valkey needs .*pip install 'sluice\[kv\]'"):
         plan_tiers(store_settings({"valkey": {"url": "redis://127.0.0.1:1/0"}}), 4096)
+
+
+def test_memory_is_made_ahead_of_its_use_and_not_before() -> None:
+    arena = Arena(256 << 20, 1 << 20)
+    made: list[tuple[int, int]] = []
+    arena.populate = lambda first=0, last=None: made.append((first, last))  # type: ignore[method-assign,assignment]
+    others = set(threading.enumerate())
+    for _ in range(100):
+        assert arena.allocate_whole(1)
+    for thread in set(threading.enumerate()) - others:
+        thread.join()
+    made.sort()
+    assert made[0][0] == 0
+    assert [first for first, _ in made[1:]] == [last for _, last in made[:-1]], "each page once"
+    assert (
+        (100 << 20) + arena_module._AHEAD_BYTES <= made[-1][1] <= (100 << 20) + 3 * arena_module._AHEAD_BYTES
+    )
+    arena.close()
+    whole = Arena(256 << 20, 1 << 20, prefault=True)
+    whole.populate = arena.populate  # type: ignore[method-assign]
+    made.clear()
+    whole.allocate_whole(200)
+    assert not made
+    whole.close()
+
+
+def test_made_pages_are_those_of_the_range() -> None:
+    arena = Arena(8 << 20, 1 << 20)
+    arena.populate((1 << 20) + 5, 3 << 20)
+    made = os.fstat(arena._fd).st_blocks * 512
+    if not made:
+        pytest.skip("the kernel does not make pages on request (before Linux 5.14)")
+    assert made == 2 << 20
+    arena.populate(2 << 20)
+    assert os.fstat(arena._fd).st_blocks * 512 == len(arena) - (1 << 20)
+    arena.close()
