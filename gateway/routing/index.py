@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from itertools import islice
+from operator import itemgetter
 from typing import Final
 
 from gateway.routing.discard import Discard
@@ -29,6 +30,8 @@ SMALLEST_STEP: Final = 0.02
 TURN: Final = 0.7
 SMALLEST_CAPACITY: Final = 4096
 EVICTIONS: Final = 1024
+_SIZE: Final = itemgetter(1)
+"""Of a prefix that was evicted."""
 
 SLACK: Final = 2 * BOUNDS[1]
 """Bytes by which prediction and truth may differ because blocks and chunks end at different places."""
@@ -240,21 +243,21 @@ class CacheMirror:
         resident, ghosts = self.resident, self._ghosts
         if (over := self._used - self.capacity) > 0:
             gone = resident.pop_oldest(EVICTIONS, over)
-            in_bytes = sum(size for _, size in gone)
+            in_bytes = sum(map(_SIZE, gone))
             self._used -= in_bytes
             if self._known is None:
                 self._ghosts_used += in_bytes
                 for key, size in gone:
                     ghosts.put(key, size)
         if (over := self._ghosts_used - int(self.capacity * GHOST_SHARE)) > 0:
-            self._ghosts_used -= sum(size for _, size in ghosts.pop_oldest(EVICTIONS, over))
+            self._ghosts_used -= sum(map(_SIZE, ghosts.pop_oldest(EVICTIONS, over)))
         excess = min(EVICTIONS, len(self) - self.max_entries)
         if excess > 0:
             gone = ghosts.pop_oldest(excess)
-            self._ghosts_used -= sum(size for _, size in gone)
+            self._ghosts_used -= sum(map(_SIZE, gone))
             excess -= len(gone)
         while excess > 0 and self.lower:
             del self.lower[next(iter(self.lower))]
             excess -= 1
         if excess > 0:
-            self._used -= sum(size for _, size in resident.pop_oldest(excess))
+            self._used -= sum(map(_SIZE, resident.pop_oldest(excess)))

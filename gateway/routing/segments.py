@@ -128,14 +128,15 @@ class RecentMap(Generic[V]):
         numbers) add up to `weight`."""
         taken: list[tuple[int, V]] = []
         most = min(most, self._count)
-        while len(taken) < most and (weight is None or weight > 0):
+        while most and (weight is None or weight > 0):
             last, oldest = self._last(), self._oldest
-            while oldest and len(taken) < most:
+            while oldest and most:
                 key = oldest.pop()
-                if key not in last:
+                value = last.pop(key, None)
+                if value is None:
                     continue
-                value = last.pop(key)
                 taken.append((key, value))
+                most -= 1
                 if weight is not None:
                     weight -= value  # type: ignore[operator]
                     if weight <= 0:
