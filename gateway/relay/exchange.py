@@ -390,8 +390,9 @@ class Exchange(msgspec.Struct, eq=False):
         passed.previous = passed.last
         passed.last = framed
         passed.size += len(framed)
-        if USAGE_KEY in framed:
-            self._keep_usage(framed)
+        # `in` would raise and drop an exception first, to find out that the key is no number.
+        if (start := framed.rfind(USAGE_KEY)) >= 0:
+            self._keep_usage(framed, start)
         if self._plain:
             self.client.write(framed)
         else:
@@ -473,10 +474,9 @@ class Exchange(msgspec.Struct, eq=False):
                 connection.transport.resume_reading()
             self.relay.pool.give_back(connection, now)
 
-    def _keep_usage(self, framed: bytes) -> None:
+    def _keep_usage(self, framed: bytes, start: int) -> None:
         """The usage objects of the first and the last event with one: some families report the prompt early,
         the rest late."""
-        start = framed.rfind(USAGE_KEY)
         kept = self._usage_events
         if len(kept) < 2:
             kept.append(framed[start : start + USAGE_WINDOW])

@@ -48,7 +48,7 @@ def whole_chunk(data: bytes) -> bool:
     False says nothing: the reader decides then. A chunk extension makes it False. The length of a whole chunk
     leaves only one size line, as servers write it; looking that up is cheaper than reading the one that came.
     """
-    if not data.endswith(b"\n\n\r\n"):
+    if data[-4:] != b"\n\n\r\n":
         return False
     if len(data) < len(_SIZE_LINES):
         return data.startswith(_SIZE_LINES[len(data)])
