@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 
 from cache.arena import Arena, SlotRef
 from cache.borrows import Borrows
@@ -230,18 +232,21 @@ class Store:
 
     def segments(self, lease: Lease) -> list[Segment]:
         """Where the known prefix of a lease lies, run by run: what `Economy.choose` takes."""
-        runs: list[Segment] = []
+        lies = [(MEMORY, self.chunk_bytes)] * lease.ready
+        find, names = self._ledger.entries.get, list(self._links)
         with self._ledger.lock:
-            for number in range(lease.known):
-                name, nbytes = MEMORY, self.chunk_bytes
-                entry = self._ledger.entries.get(lease.keys[number]) if number >= lease.ready else None
+            for key in lease.keys[lease.ready : lease.known]:
+                entry, place = find(key), (MEMORY, self.chunk_bytes)
                 if entry is not None and entry.slot is None:
-                    name = next((name for name in self._links if name in entry.places), MEMORY)
-                    nbytes = entry.places[name].nbytes if name in entry.places else nbytes
-                if runs and runs[-1].tier == name:
-                    runs[-1] = Segment(name, runs[-1].chunks + 1, runs[-1].nbytes + nbytes)
-                else:
-                    runs.append(Segment(name, 1, nbytes))
+                    for name in names:
+                        if name in entry.places:
+                            place = name, entry.places[name].nbytes
+                            break
+                lies.append(place)
+        runs: list[Segment] = []
+        for name, run in groupby(lies, itemgetter(0)):
+            sizes = [nbytes for _, nbytes in run]
+            runs.append(Segment(name, len(sizes), sum(sizes)))
         return runs
 
     def decide(self, lease: Lease, tokens: int) -> Decision:
