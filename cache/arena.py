@@ -108,7 +108,7 @@ class Segment:
         `digest` spares the computation when the caller has verified the bytes against it. Releases the GIL.
         """
         offset, nbytes, generation = ref
-        digest = digest or xxhash.xxh3_128_digest(self._bytes[offset : offset + nbytes])
+        digest = digest or xxhash.xxh3_128_digest(self._bytes[offset : offset + nbytes].data)
         if _GENERATION.unpack_from(self._mapping, offset - SLOT_HEADER)[0] == generation:
             _SEAL.pack_into(self._mapping, offset - SLOT_HEADER + _GENERATION.size, nbytes, digest)
         return digest
@@ -152,7 +152,7 @@ class Segment:
         header = _HEADER.unpack_from(self._mapping, offset - SLOT_HEADER)
         if header[:2] != (generation, nbytes) or header[2] == _UNSEALED:
             return False
-        digest = xxhash.xxh3_128_digest(self._bytes[offset : offset + nbytes])
+        digest = xxhash.xxh3_128_digest(self._bytes[offset : offset + nbytes].data)
         return digest == header[2] and self.current(ref)
 
     def close(self) -> None:
