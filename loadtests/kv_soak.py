@@ -86,9 +86,19 @@ def show(report: Report) -> None:
             print(f"    done to it: {_counts(report.mischief[name])}")
             print(f"    it told:    {_counts(report.faults[name])}")
     first, half, last = (report.samples[n] for n in (0, len(report.samples) // 2, -1))
-    for what in ("resident_mib", "descriptors", "threads", "known_chunks"):
+    for what in (
+        "resident_mib",
+        "malloc_mib",
+        "malloc_idle_mib",
+        "python_blocks",
+        "descriptors",
+        "threads",
+        "known_chunks",
+    ):
         figures = ", ".join(f"{getattr(one, what):.0f} at {one.seconds:.0f} s" for one in (first, half, last))
         print(f"{what.replace('_', ' ')}: {figures}")
+    for room, nbytes in sorted(report.grown.items(), key=lambda item: -item[1])[:15]:
+        print(f"grew in the second half: {room} {nbytes / 1024:.0f} KiB")
     for problem in report.problems():
         print(f"WRONG: {problem}")
 
@@ -110,6 +120,7 @@ def main() -> None:
     parser.add_argument("--file-mib", type=int, default=64)
     parser.add_argument("--valkey-mib", type=int, default=64)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--trace", action="store_true", help="say whose Python objects grow; slow")
     parser.add_argument("--json", type=Path, help="write the whole report there")
     options = parser.parse_args()
     work = equality.workload(options.prompts, options.seed, options.longest, options.answer_tokens)
@@ -128,6 +139,7 @@ def main() -> None:
             seconds=options.minutes * 60,
             seed=options.seed,
             at_once=options.at_once,
+            trace=options.trace,
             dtype="float32",
             kv_bytes=options.engine_mib * MIB,
             max_num_seqs=options.at_once,
