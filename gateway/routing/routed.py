@@ -142,12 +142,13 @@ class RoutedRequest(msgspec.Struct, eq=False):
         if self.outcome is not None:
             return
         self.outcome = outcome
-        self._ended = now
         worker = self.worker
-        self._beside = beside = worker.in_flight
+        beside = worker.in_flight
         worker.in_flight = beside - 1
         if beside >= worker.limit:
             worker.changed()
+        if self._work.end_seen:  # only then is anything learned from the times
+            self._ended, self._beside = now, beside
         if self.ttft is None:
             self._state.queue.cancel(self, now)
             if (peers := self._router.peers) is not None:
