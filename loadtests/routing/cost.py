@@ -9,6 +9,7 @@ nothing with any before (which includes forgetting as much).
 
 from __future__ import annotations
 
+import argparse
 import os
 import resource
 import time
@@ -87,6 +88,7 @@ def resident() -> int:
 
 def main() -> None:
     """Print a Markdown table."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     grown, bound = index_memory(20_000, 32_768)
     print(f"index after 20,000 distinct prompts of 32 kB: {grown / 1e6:.0f} MB, bound {bound / 1e6:.0f} MB")
     clock = min(-(time.thread_time_ns() - time.thread_time_ns()) for _ in range(1000)) / 1000

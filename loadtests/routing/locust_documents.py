@@ -1,7 +1,7 @@
 """Locust users who ask about documents that many share: what a worker has read it need not read again.
 
-Used by `loadtests/routing_vllm.py`. Environment: SLUICE_DOCUMENTS (how many), SLUICE_FACTS (sentences of
-each), SLUICE_SEED; the rest as in `loadtests/locustfile.py`.
+Used by `python -m loadtests.routing.over_vllm`. Environment: SLUICE_DOCUMENTS (how many), SLUICE_FACTS
+(sentences of each), SLUICE_SEED; the rest as in `loadtests/locustfile.py`.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ went through it before, and its workers' caches are taken to be endless, so that
 
 from __future__ import annotations
 
+import argparse
 import gc
 import os
 import time
@@ -120,6 +121,7 @@ def _batches(hashes: list[int]) -> Iterator[bytes]:
 
 def main() -> None:
     """Print a Markdown table."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     bench = Bench()
     gc.collect()
     gc.freeze()

@@ -8,7 +8,7 @@ Row = Mapping[str, object]
 
 HEAD = """# Simulated routing: all results
 
-Written by `loadtests/routing.py`; see [routing.md](../routing.md). Simulation, seconds. "of oracle" is
+Written by `python -m loadtests.routing`; see [routing.md](../routing.md). Simulation, seconds. "of oracle" is
 the mean time to first token in multiples of the greedy oracle's, which knows every cache, queue and rate
 exactly. Times are over requests that got a first token; mind the share that was served.
 """
@@ -29,8 +29,8 @@ def markdown(rows: Sequence[Row]) -> str:
 
 MEASURED_HEAD = """# Routing over HTTP: all results
 
-Written by `loadtests/routing_http.py`; see [routing.md](../routing.md). Measured over fake engines, in
-seconds of the trace, except rows marked as simulation.
+Written by `python -m loadtests.routing.over_http`; see [routing.md](../routing.md). Measured over fake
+engines, in seconds of the trace, except rows marked as simulation.
 """
 
 
@@ -46,8 +46,8 @@ def measured(rows: Sequence[Row]) -> str:
 
 VLLM_HEAD = """# Routing before two vLLM workers: all runs
 
-Written by `loadtests/routing_vllm.py`; see [routing.md](../routing.md). Measured with real vLLM workers on
-CPUs; times are in milliseconds. Medians first, then every run.
+Written by `python -m loadtests.routing.over_vllm`; see [routing.md](../routing.md). Measured with real vLLM
+workers on CPUs; times are in milliseconds. Medians first, then every run.
 
 ![vllm](vllm.svg)
 """

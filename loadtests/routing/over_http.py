@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
 """Routers side by side over real HTTP: a recorded trace, fake engines with finite caches as processes.
 
-    python loadtests/routing_http.py --trace conversation.jsonl --out docs/routing
-    python loadtests/routing_http.py --trace conversation.jsonl --sglang-router venv/bin/sglang-router
+    python -m loadtests.routing.over_http --trace conversation.jsonl --out docs/routing
+    python -m loadtests.routing.over_http --trace conversation.jsonl --sglang-router venv/bin/sglang-router
 
 The trace is Mooncake's `conversation_trace.jsonl`. Each router gets fresh engines (`sluice worker --engine
 fake`); the gateway is `sluice serve` as a process. sglang-router takes part if its program is named or found
@@ -22,8 +21,6 @@ from statistics import median
 from typing import Annotated
 
 import typer
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from loadtests.routing import rivals
 from loadtests.routing.engine import EngineSettings

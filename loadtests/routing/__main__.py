@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Routing policies side by side, on a recorded trace over simulated engines, in virtual time.
 
-    python loadtests/routing.py --trace conversation.jsonl --out docs/routing
+    python -m loadtests.routing --trace conversation.jsonl --out docs/routing
 
 The trace is Mooncake's `conversation_trace.jsonl` (FAST'25, kvcache-ai/Mooncake). All figures are of a
 simulation: finite LRU prefix caches, one prefill at a time per engine, decoding beside it; the router is the
@@ -12,14 +11,11 @@ SVG per scenario.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from loadtests.routing.plots import plot
 from loadtests.routing.scenarios import SCENARIOS, Row, Trace

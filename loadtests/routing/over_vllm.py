@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Routing before two real vLLM workers on CPUs, under a multi-turn load from Locust.
 
-    python loadtests/routing_vllm.py --out docs/routing
+    python -m loadtests.routing.over_vllm --out docs/routing
 
 Two `sluice worker` with the model that ships, one core each; their KV caches hold all documents together but
 not each on its own. For every policy in turn a gateway (`sluice serve`) is started before them, their prefix
@@ -29,8 +28,6 @@ from typing import Annotated
 
 import typer
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from engine_adapter.api import WorkerInfo
 from loadtests.bench.process import Process
 from loadtests.routing.fronts import sluice
@@ -38,7 +35,7 @@ from loadtests.routing.plots import plot_vllm
 from loadtests.routing.replay import free_port, prefix_cache
 from loadtests.routing.tables import vllm_document
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 POLICIES = ("ttft", "least_load", "round_robin")
 KV_BYTES_PER_TOKEN = 3072
 """Of the model that ships: 4 layers, 3 heads of 64, keys and values in bfloat16."""
