@@ -95,7 +95,7 @@ class Hedging:
 @dataclass(frozen=True, slots=True)
 class Admission:
     per_worker: int = 512
-    """Requests at one worker at a time; the engine queues and batches within that."""
+    """Requests that one gateway process has at one worker at a time; the engine queues and batches them."""
     queue: int = 1024
     """Requests that wait for a place, per gateway process; over it they are refused with 429."""
     default_priority: int = 0

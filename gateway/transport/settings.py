@@ -74,11 +74,11 @@ class RealtimeSettings:
     udp_ports: str = ""
     """Range of local UDP ports, `40000-40999`; any free port if empty. One port per call and address."""
     calls: int = 512
-    """Calls at a time."""
+    """Calls at a time, in one process."""
     calls_per_key: int = 32
-    """Calls at a time, of one API key."""
+    """Calls at a time, of one API key in one process."""
     half_open: int = 64
-    """Calls that have not connected yet."""
+    """Calls that have not connected yet, in one process."""
     half_open_per_key: int = 8
     """Likewise, of one API key."""
     offers_per_second: float = 2.0
