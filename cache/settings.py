@@ -112,7 +112,7 @@ class MemorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Part of it that a start fills with what was used last of a file tier, so that a restart costs little;
     0.5 is half of it."""
     prefault: bool = True
-    """Touch every page at start: slower start, no page faults while the first requests are saved."""
+    """Take all of it from the system at start, instead of some way ahead of its use."""
     pack: PackSettings | None = None
 
 
