@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.app import COMMANDS
+from gateway.config import Layer
+from gateway.settings import Settings, load
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -56,6 +58,28 @@ def test_commands_that_are_named_exist(document: Path) -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"`make ([a-z][\w-]*)", text)) <= targets
     assert set(re.findall(r"`sluice ([a-z][\w-]*)", text)) <= COMMANDS.keys()
+
+
+def settings_shown(document: Path) -> list[str]:
+    """Blocks of YAML that begin with a section of the settings, fenced or indented."""
+    text = document.read_text()
+    indented = (
+        re.sub(r"^    ", "", block, flags=re.M) for block in re.findall(r"((?:^    .*\n)+)", text, re.M)
+    )
+    blocks = [*re.findall(r"^```ya?ml\n(.*?)^```", text, re.M | re.S), *indented]
+    return [block for block in blocks if block.partition(":")[0] in Settings.model_fields]
+
+
+@documents
+def test_settings_that_are_shown_can_be_used(document: Path, tmp_path: Path) -> None:
+    for number, block in enumerate(settings_shown(document)):
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(block)
+        assert load(file, {}, Layer()), block
+
+
+def test_settings_are_found_in_documents() -> None:
+    assert sum(len(settings_shown(document)) for document in DOCUMENTS) >= 4
 
 
 def test_the_front_page_leads_to_every_document() -> None:
