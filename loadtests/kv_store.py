@@ -138,6 +138,7 @@ def tier_transfers(
 
 
 def fill(store: Store, keys: list[ChunkKey], seed: int) -> None:
+    """Save chunks of random bytes."""
     rng = np.random.default_rng(seed)
     reservation = store.reserve(keys)
     for ref in reservation.slots:
@@ -148,6 +149,7 @@ def fill(store: Store, keys: list[ChunkKey], seed: int) -> None:
 
 
 def until(done: Callable[[], bool]) -> None:
+    """Wait for transfers on other threads."""
     deadline = time.perf_counter() + WAIT_SECONDS
     while not done():
         if time.perf_counter() > deadline:
@@ -156,10 +158,12 @@ def until(done: Callable[[], bool]) -> None:
 
 
 def namespace_of(layout: KVLayout) -> Namespace:
+    """A namespace of no model."""
     return Namespace("loadtest", "none", "", layout.dtype, {}, layout.fingerprint())
 
 
 def arena_for(layout: KVLayout, chunks: int, **tiers: object) -> StoreSettings:
+    """Settings whose arena holds the chunks twice."""
     memory = MemorySettings(bytes=2 * (chunks + 16) * (layout.block_bytes + 64))
     return StoreSettings(memory=memory, **tiers)  # type: ignore[arg-type]
 
@@ -189,6 +193,7 @@ def settings_of(name: str, directory: Path) -> Iterator[StoreSettings]:
 
 
 def report(figures: Figures, chunks: int, nbytes: int, markdown: bool) -> None:
+    """Print a table."""
     bar = " | " if markdown else "  "
     edge = "| " if markdown else ""
     size = nbytes / chunks / 1024

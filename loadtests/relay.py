@@ -78,12 +78,14 @@ class Subject:
 
 
 def free_port() -> int:
+    """A port that nobody listened on just now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def nginx(folder: Path, engines: list[int]) -> Subject:
+    """nginx with one worker process, as a plain proxy."""
     port = free_port()
     servers = " ".join(f"server 127.0.0.1:{engine};" for engine in engines)
     config = folder / "nginx.conf"
@@ -103,6 +105,7 @@ http {{ access_log off; keepalive_requests 100000000; client_max_body_size 0;
 
 
 def sluice(folder: Path, engines: list[int]) -> Subject:
+    """One gateway process that asks for API keys, of which there are many."""
     port = free_port()
     keys = folder / "keys.json"
     secret, first = new_key("bench")
@@ -128,6 +131,7 @@ def peer(folder: Path, name: str, command: str, engines: list[int]) -> Subject:
 
 @contextmanager
 def running(subject: Subject) -> Iterator[Process]:
+    """The subject on its core, until the block ends; start time and memory are noted."""
     process = Process(subject.command, core=GATEWAY_CORE, log=subject.folder / f"{subject.name}.log")
     try:
         subject.start_seconds = process.wait_for(f"http://127.0.0.1:{subject.port}/health")
@@ -153,6 +157,7 @@ def engines(folder: Path, itl_ms: float) -> Iterator[list[int]]:
 
 
 def load(port: int, key: str, arguments: tuple[str, ...]) -> Result:
+    """One run of the load client, on the other core."""
     command = ["taskset", "-c", str(OTHER_CORE), sys.executable, "-m", "loadtests.bench.client"]
     command += ["--url", f"http://127.0.0.1:{port}", "--key", key, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -162,6 +167,7 @@ def load(port: int, key: str, arguments: tuple[str, ...]) -> Result:
 
 
 def measure(process: Process, subject: Subject, name: str) -> None:
+    """One load at one subject, with the CPU time that the subject spent on it."""
     spent = process.cpu_seconds()
     result = load(subject.port, subject.key, LOADS[name].arguments)
     spent = process.cpu_seconds() - spent
@@ -198,6 +204,7 @@ def idle_streams(folder: Path, count: int) -> dict[str, float]:
 
 
 def table(subjects: list[Subject], direct: dict[str, dict[str, Any]]) -> str:
+    """All figures as Markdown, subjects side by side."""
     names = " | ".join(s.name for s in subjects)
     lines = [f"| load | figure | direct | {names} | {subjects[-1].name} / {subjects[0].name} |"]
     lines.append("|---|---|---|" + "---|" * (len(subjects) + 1))
@@ -275,6 +282,7 @@ def main() -> None:
 def one_round(
     folder: Path, names: list[str], peers: dict[str, str]
 ) -> tuple[list[Subject], dict[str, dict[str, Any]]]:
+    """Every load at the engines themselves and at each subject in turn: subjects, and figures of none."""
     kept: dict[str, Subject] = {}
     direct: dict[str, dict[str, Any]] = {}
     for itl in sorted({LOADS[n].itl_ms for n in names}):

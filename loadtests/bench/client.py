@@ -47,6 +47,7 @@ class Connection(asyncio.Protocol):
             self._answer.set_result(Answer(ok=False))
 
     def request(self, payload: bytes) -> asyncio.Future[Answer]:
+        """Send a request; its answer will say how it went."""
         self._answer = asyncio.get_running_loop().create_future()
         self._head = self._tail = b""
         self._length = -1
@@ -129,6 +130,7 @@ def payload(
 
 
 def quantile(values: list[float], q: float) -> float:
+    """By rank, without interpolation; NaN of nothing."""
     return sorted(values)[min(len(values) - 1, int(q * len(values)))] if values else float("nan")
 
 

@@ -68,6 +68,8 @@ HEALTH = _json({"status": "ok"})
 
 
 class Engine(asyncio.Protocol):
+    """One connection of a canned engine."""
+
     itl = 0.0
 
     def __init__(self) -> None:

@@ -77,6 +77,7 @@ class Process:
         raise RuntimeError(f"{url} does not answer; the log ends:\n{tail}")
 
     def stop(self) -> None:
+        """End it and what it started, firmly after ten seconds."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._popen.pid, signal.SIGTERM)
         try:

@@ -108,6 +108,7 @@ async def _read(
 
 
 async def run(url: str, how: ReadBy, streams: int, seconds: float, tokens: int, ready: Path) -> Window:
+    """Read streams at once for `seconds`; `ready` is written when all of them flow."""
     window = Window()
     readers = [_Reader(window) for _ in range(streams)]
     async with AsyncExitStack() as stack:

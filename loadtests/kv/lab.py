@@ -67,14 +67,17 @@ def forget() -> bool:
 
 
 def reference(work: equality.Workload) -> dict[str, tuple[int, ...]]:
+    """`equality.reference` of the lab's engine."""
     return equality.reference(_engine(), work)
 
 
 def stress(work: equality.Workload, expected: dict[str, tuple[int, ...]], **more: Any) -> equality.Outcome:
+    """`equality.stress` of the lab's engine."""
     return equality.stress(_engine(), work, expected, **more)
 
 
 def leftovers() -> Sequence[str]:
+    """`equality.leftovers` of the lab's engine."""
     return equality.leftovers(_engine())
 
 
