@@ -77,7 +77,9 @@ FAMILIES: dict[str, Family] = {
         "gauge", "Bytes of memory by tenant; the empty name is everybody without one.", ("tenant",)
     ),
     "tier_tenant_bytes": Family(
-        "gauge", "Bytes by tenant in a tier that counts them, over all who share it, as last heard.", ("tier", "tenant")
+        "gauge",
+        "Bytes by tenant in a tier that counts them, over all who share it, as last heard.",
+        ("tier", "tenant"),
     ),
     "streamed_chunks": Family(
         "counter", "Chunks read from a tier that chooses among quality levels, by level.", ("tier", "level")
