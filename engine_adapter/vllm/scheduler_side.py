@@ -18,6 +18,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Protocol
 
 from cache.arena import SlotRef
@@ -344,8 +345,11 @@ class SchedulerSide:
         return lease.slots(0, sound)
 
     def _transfers(self, match: Match, blocks: Sequence[int], external: int) -> list[Transfer]:
-        transfers: list[Transfer] = []
         begin, end = match.computed // self._block_tokens, (match.computed + external) // self._block_tokens
+        if self._chunk_blocks == 1:
+            slots = match.slots[begin - match.first : end - match.first]
+            return [Transfer(slot, (block,)) for slot, block in zip(slots, blocks[begin:end], strict=True)]
+        transfers: list[Transfer] = []
         for number, slot in enumerate(match.slots, match.first):
             start = number * self._chunk_blocks
             low, high = max(begin, start), min(end, start + self._chunk_blocks)
@@ -357,10 +361,11 @@ class SchedulerSide:
         sources = {ENGINE: tracked.local}
         if external and tracked.match is not None:
             begin, end = tracked.local, tracked.local + external
-            for number, tier in enumerate(tracked.match.tiers, tracked.first):
-                start = number * self._chunk_tokens
-                tokens = min(end, start + self._chunk_tokens) - max(begin, start)
-                sources[tier] = sources.get(tier, 0) + max(0, tokens)
+            start = tracked.first * self._chunk_tokens
+            for tier, run in groupby(tracked.match.tiers):
+                stop = start + len(list(run)) * self._chunk_tokens
+                sources[tier] = sources.get(tier, 0) + max(0, min(end, stop) - max(begin, start))
+                start = stop
         sources[COMPUTED] = tracked.request.num_prompt_tokens - sum(sources.values())
         return sources
 
