@@ -123,7 +123,9 @@ class Room:
         if left:
             self._used[tenant] = left
         else:
+            # Clients name tenants: one that has nothing here must not be remembered for ever.
             del self._used[tenant]
+            self._policies.pop(tenant, None)
         left = self._used_by[namespace] - ref.nbytes
         if left:
             self._used_by[namespace] = left
@@ -136,7 +138,13 @@ class Room:
 
     def forget(self, entry: Entry) -> None:
         """The entry's slot is no candidate: it left, or it is pinned."""
-        self.policy(entry.tenant).remove(entry.key)
+        if (policy := self._policies.get(entry.tenant)) is not None:
+            policy.remove(entry.key)
+
+    def touch(self, entry: Entry) -> None:
+        """The entry was used."""
+        if (policy := self._policies.get(entry.tenant)) is not None:
+            policy.touch(entry.key)
 
     def policy(self, tenant: str) -> EvictionPolicy:
         policy = self._policies.get(tenant)

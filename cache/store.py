@@ -359,7 +359,7 @@ class Store:
             for key in reversed(keys):
                 entry = self._ledger.entries.get(key)
                 if entry is not None:
-                    self._ledger.room.policy(entry.tenant).touch(key)
+                    self._ledger.room.touch(entry)
                     self._ledger.far.touch(key)
 
     # Control: what operators ask for. `prefetch`, `move` and `recode` block, everything else does not.

@@ -117,6 +117,17 @@ def test_tenants_share_the_arena_equally_when_both_press() -> None:
     bench.store.close()
 
 
+def test_tenants_without_chunks_are_not_remembered() -> None:
+    bench = Bench(4)
+    for number in range(50):
+        bench.save(bench.keys(2, tenant=f"salt:{number}"))
+    room = bench.store._ledger.room
+    assert len(room._policies) == len(dict(room.tenants())) <= 4
+    assert len(dict(room.namespaces())) <= 4
+    assert bench.ready(bench.keys(2, tenant="salt:49")) == 2
+    bench.store.close()
+
+
 def test_a_namespace_evicts_its_own_chunks_once_it_has_its_quota() -> None:
     quota = 3 * CHUNK_BYTES
     bench = Bench(12, namespaces={namespace_of(Bench().keys(1, tenant="a")[0]).hex(): quota})
