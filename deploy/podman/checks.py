@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import math
 import re
@@ -209,6 +211,9 @@ def value_of(query: str) -> list[float]:
 
 def dashboard(stack: Stack) -> str:
     """Prometheus understands every query of the dashboard, and every panel has something to show."""
+    for _ in range(2):
+        with contextlib.suppress(urllib.error.HTTPError):
+            ask(f"{GATEWAY}/v1/chat/completions", {"model": "nobody", "messages": []})
     time.sleep(12)
     full, without, empty = 0, [], []
     for panel in json.loads(DASHBOARD.read_text())["panels"]:
@@ -257,39 +262,49 @@ def keys(stack: Stack) -> str:
 
 
 def drain(stack: Stack) -> str:
-    """An answer that runs when the gateway is told to stop is finished, and the exit status is 0."""
+    """Answers that run when the gateway is told to stop are finished, and the exit status is 0."""
     secret = stack.inside("gateway", "sluice", "key", "create", "drain", "--file", KEY_FILE)
     model = eventually(lambda: ask(f"{GATEWAY}/v1/models", key=secret), 10)["data"][0]["id"]
-    prompt = [{"role": "user", "content": "Tell me a long story."}]
-    # Long enough to outlast the start of docker-compose, short enough for the time that a drain may take.
     body = {
         "model": model,
-        "messages": prompt,
-        "max_tokens": 1200,
-        "n": 8,
+        "messages": [{"role": "user", "content": "Tell me a long story."}],
+        "max_tokens": 400,
         "stream": True,
         "ignore_eos": True,
     }
-    request = urllib.request.Request(
-        f"{GATEWAY}/v1/chat/completions",
-        json.dumps(body).encode(),
-        {"content-type": "application/json", "authorization": f"Bearer {secret}"},
-    )
-    with urllib.request.urlopen(request, timeout=120) as reply:
-        lines = [reply.readline()]
-        stopping = threading.Thread(target=stack.compose, args=("stop", "gateway"))
-        stopping.start()
-        lines += reply.readlines()
-    stopping.join()
-    events = [line for line in lines if line.startswith(b"data: ")]
-    assert events[-1].strip() == b"data: [DONE]", events[-1]
+    ends: list[str] = []
+
+    def talk() -> None:
+        """One answer after the other, so that some run whenever the gateway is told to stop."""
+        while True:
+            try:
+                lines = fetch(f"{GATEWAY}/v1/chat/completions", body, secret).splitlines()
+            except urllib.error.HTTPError as error:
+                if error.code != 503:
+                    ends.append(str(error))
+                return
+            except urllib.error.URLError:
+                return  # It takes no new requests.
+            except (OSError, http.client.HTTPException) as error:
+                ends.append(f"cut off: {error!r}")
+                return
+            ends.append([line for line in lines if line.startswith("data: ")][-1])
+
+    talkers = [threading.Thread(target=talk) for _ in range(2)]
+    for talker in talkers:
+        talker.start()
+    eventually(lambda: ends, 60)
+    stack.compose("stop", "gateway")
+    for talker in talkers:
+        talker.join()
+    assert set(ends) == {"data: [DONE]"}, ends
     log = stack.compose("logs", "--no-color", "gateway")
-    assert re.search(r'"running":1,.*"event":"draining"', log), (
-        "the answer was over before the gateway stopped"
-    )
+    running = re.search(r'"running":(\d+),.*"event":"draining"', log)
+    assert running is not None, "the gateway did not say that it drains"
+    assert int(running[1]) >= 1, "no answer ran when the gateway was told to stop"
     status = stack.exit_status("gateway")
     assert status == 0, f"the gateway ended with status {status}"
-    return f"{len(events)} events, the last ones after the gateway was told to stop; exit status {status}"
+    return f"{len(ends)} answers whole, {running[1]} running at the word to stop; exit status {status}"
 
 
 NEED_A_MODEL = (kept,)
