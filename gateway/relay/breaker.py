@@ -82,10 +82,11 @@ class CircuitBreaker:
 
     def succeeded(self, trial: int) -> None:
         """The head of an answer came, with a status that does not blame the worker."""
-        if self._is_running(trial):
+        if self.state == "closed":
+            self._failures = 0
+        elif self._is_running(trial):
             self._go("passed")
             self._open_seconds = self._settings.breaker_open_seconds
-        if self.state == "closed":
             self._failures = 0
 
     def failed(self, now: float, trial: int, *, refused: bool = False) -> None:
