@@ -381,6 +381,7 @@ class Front(HttpToolsProtocol):
             except GatewayError as error:
                 refusal = error
             else:
+                self.fields = {}  # the envelope has what matters; a stream may stay open for long
                 self._begin(envelope, body)
                 return
         self._answer_error(refusal, family, self._answer_headers())
