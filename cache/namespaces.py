@@ -44,6 +44,11 @@ class OpenNamespaces:
         self._opened[digest] = OpenNamespace(namespace.tenant, namespace.kind, codec)
         return digest
 
+    def close(self, digest: bytes) -> None:
+        """Forget it. Idempotent."""
+        self._opened.pop(digest, None)
+        self.ladders.pop(digest, None)
+
     def get(self, digest: bytes) -> OpenNamespace | None:
         """What was said of a namespace; None if nobody has opened it."""
         return self._opened.get(digest)

@@ -118,6 +118,10 @@ class Store:
         streams = any(link.streamer is not None for link in self._links.values())
         return self._namespaces.open(namespace, codec, streams=streams)
 
+    def close_namespace(self, digest: bytes) -> None:
+        """Let go of what was said of a namespace; its chunks stay, and it may be opened again."""
+        self._namespaces.close(digest)
+
     # Reading
 
     def lookup(self, keys: Sequence[ChunkKey], *, owner: str, seconds: float | None = None) -> Lease:

@@ -165,6 +165,7 @@ class SluiceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
         namespaces = Namespaces(
             engine_namespace(self._config, layout),
             lambda namespace: store.open_namespace(namespace, codec_of(namespace)),
+            store.close_namespace,
         )
         prepare_kernels(options.store)
         store.refill(namespaces.digest_of("", EXACT, ""), REFILL_PATIENCE)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import blake3
@@ -33,20 +35,34 @@ _ROPE = (
 )
 _INCIDENTAL = frozenset({"_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache"})
 """Parts of a model's configuration that say nothing about its KV, or that the namespace names itself."""
+_MOST_OPEN = 4096
+"""Namespaces that are open at a time, about half a kilobyte each: clients choose salts, and may choose a new
+one with every request."""
 
 
 class Namespaces:
-    """The namespace digest of each request of one engine; remembers those it has opened.
+    """The namespace digest of each request of one engine; remembers those it has opened, used last.
 
     An adapter is known by the content of its files, read again when they change. `of` and `part` are for one
     thread.
     """
 
-    def __init__(self, engine: Namespace, opened: Callable[[Namespace], bytes]) -> None:
-        """`engine`: that of a request without adapter, tenant or other quality. `opened` is told of each."""
+    def __init__(
+        self,
+        engine: Namespace,
+        opened: Callable[[Namespace], bytes],
+        closed: Callable[[bytes], None],
+        most: int = _MOST_OPEN,
+    ) -> None:
+        """`engine`: that of a request without adapter, tenant or other quality. `opened` is told of each, and
+        `closed` of the digest of one that was not used for long, since `most` others were."""
         self.engine = engine
         self._opened = opened
-        self._digests: dict[tuple[str, str | None], bytes] = {}
+        self._closed = closed
+        self._most = most
+        self._lock = Lock()
+        self._digests: OrderedDict[tuple[str, str, str], bytes] = OrderedDict()
+        """By adapter, tenant, quality; used last at the end."""
         self._adapters: dict[tuple[str, int, int], str] = {}
         self._named: dict[str, str] = {}
         """The latest content of each adapter that a request has named."""
@@ -55,21 +71,15 @@ class Namespaces:
 
     def of(self, request: Request) -> bytes | None:
         """16 bytes, or None for a request whose adapter cannot be read, which must not touch the cache."""
-        adapter = ""
+        content = name = ""
         if request.lora_request is not None:
+            name = request.lora_request.lora_name
             found = self._adapter(Path(request.lora_request.lora_path))
             if found is None:
                 return None
-            adapter = self._named[request.lora_request.lora_name] = found
-        known = (adapter, request.cache_salt)
-        digest = self._digests.get(known)
-        if digest is None:
-            salt = CacheSalt.parse(request.cache_salt)
-            namespace = replace(self.engine, adapter=adapter, tenant=salt.tenant, kind=salt.quality)
-            digest = self._digests[known] = self._opened(namespace)
-            if request.lora_request is not None:
-                self._adapter_names[digest] = request.lora_request.lora_name
-        return digest
+            content = self._named[name] = found
+        salt = CacheSalt.parse(request.cache_salt)
+        return self._digest(content, salt.tenant, salt.quality, name)
 
     def digest_of(self, tenant: str, quality: str, adapter: str) -> bytes:
         """See `KnownNamespaces`: an adapter is known once a request has used it."""
@@ -79,10 +89,27 @@ class Namespaces:
             raise ValueError(
                 f"no request has used the adapter {adapter!r} since this worker began; known: {known}"
             )
-        digest = self._opened(replace(self.engine, adapter=content, tenant=tenant, kind=quality))
-        if adapter:
-            self._adapter_names[digest] = adapter
+        return self._digest(content, tenant, quality, adapter)
+
+    def _digest(self, content: str, tenant: str, quality: str, adapter: str) -> bytes:
+        """Of a namespace that is open from here on."""
+        known = (content, tenant, quality)
+        with self._lock:
+            digest = self._digests.get(known)
+            if digest is not None:
+                self._digests.move_to_end(known)
+            else:
+                namespace = replace(self.engine, adapter=content, tenant=tenant, kind=quality)
+                digest = self._digests[known] = self._opened(namespace)
+                if len(self._digests) > self._most:
+                    self._close(self._digests.popitem(last=False)[1])
+            if adapter:
+                self._adapter_names[digest] = adapter
         return digest
+
+    def _close(self, digest: bytes) -> None:
+        self._adapter_names.pop(digest, None)
+        self._closed(digest)
 
     def adapter_of(self, namespace: bytes) -> str:
         """See `KnownNamespaces`."""
@@ -91,7 +118,9 @@ class Namespaces:
     def part(self) -> None:
         """From here on share nothing with anybody, nor with what this engine has saved so far."""
         self.engine = replace(self.engine, weights=_private("its caches were reset while it ran"))
-        self._digests.clear()
+        with self._lock:
+            while self._digests:
+                self._close(self._digests.popitem()[1])
 
     def _adapter(self, directory: Path) -> str | None:
         try:

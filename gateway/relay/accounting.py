@@ -55,6 +55,9 @@ END_REASONS = (
 """How a request truly ended, whatever status line was sent before. `refused`: no worker saw it;
 `gateway_error`: a fault of the gateway's own."""
 
+RETRY_CAUSES = ("connect", "gone", "status", "timeout", "unready")
+"""Why another worker was asked. `unready`: the first one has stopped answering its health checks."""
+
 
 @dataclass(slots=True)
 class Series:
@@ -90,7 +93,7 @@ class Accounting:
 
     series: dict[tuple[str, str], Series] = field(default_factory=dict)
     retries: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
-    """By cause: connect, gone, status, timeout."""
+    """By RETRY_CAUSES."""
     retries_denied: int = 0
     """Retries that the budget did not allow."""
     hedges: int = 0

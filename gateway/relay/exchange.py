@@ -161,7 +161,9 @@ class Exchange(msgspec.Struct, eq=False):
         if error.unknown_model:
             self.fail(
                 NotFound(
-                    f"The model '{self.call.model}' does not exist.", code="model_not_found", param="model"
+                    f"The model '{self.call.model}' does not exist; GET /v1/models lists what is served.",
+                    code="model_not_found",
+                    param="model",
                 ),
                 "refused",
             )

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from gateway.relay.accounting import Accounting, Histogram, Series
+from gateway.relay.accounting import RETRY_CAUSES, Accounting, Histogram, Series
 from gateway.relay.breaker import Breakers
 from gateway.routing.account import RoutingAccount
 from gateway.routing.fleet import Fleet
@@ -164,7 +164,7 @@ def take(sources: Sources) -> Snapshot:
         pid=os.getpid(),
         taken=time.time(),
         series=[_series(series) for series in accounting.series.values()],
-        retries=dict(accounting.retries),
+        retries=dict.fromkeys(RETRY_CAUSES, 0) | accounting.retries,
         retries_denied=accounting.retries_denied,
         hedges=accounting.hedges,
         hedges_won=accounting.hedges_won,

@@ -68,7 +68,7 @@ class Harness:
         engine = Namespace("m", "w", "", "float32", {}, LAYOUT.fingerprint())
         self.scheduler = SchedulerSide(
             self.store,
-            Namespaces(engine, self.store.open_namespace),
+            Namespaces(engine, self.store.open_namespace, self.store.close_namespace),
             block_tokens=BLOCK,
             chunk_blocks=self.chunk_blocks,
             save_decoded=self.save_decoded,

@@ -1,4 +1,4 @@
-"""Adapters by the names that an operator knows them under."""
+"""Adapters by the names that an operator knows them under; no more namespaces open than are in use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ENGINE = Namespace("m", "w", "", "float32", {}, LAYOUT.fingerprint())
 
 @pytest.fixture
 def namespaces() -> Namespaces:
-    return Namespaces(ENGINE, Namespace.digest)
+    return Namespaces(ENGINE, Namespace.digest, lambda digest: None)
 
 
 def asking(adapter: Path, name: str, salt: str | None = None) -> SimpleNamespace:
@@ -60,3 +60,49 @@ def test_an_adapter_that_nobody_used_is_not_known(namespaces: Namespaces, tmp_pa
     namespaces.of(asking(write_adapter(tmp_path / "one", 1), "tuned"))
     with pytest.raises(ValueError, match="'other' since this worker began; known: tuned"):
         namespaces.digest_of("", "exact", "other")
+
+
+def test_what_was_not_used_for_long_is_closed_and_opens_again() -> None:
+    is_open: list[bytes] = []
+
+    def opened(namespace: Namespace) -> bytes:
+        is_open.append(namespace.digest())
+        return is_open[-1]
+
+    namespaces = Namespaces(ENGINE, opened, is_open.remove, most=3)
+    regular = namespaces.of(request("a", [1], "sluice1:4:acme:exact"))
+    for number in range(20):
+        namespaces.of(request("a", [1], f"random-{number}"))
+        assert namespaces.of(request("a", [1], "sluice1:4:acme:exact")) == regular
+        assert len(is_open) <= 3
+    assert is_open[0] == regular, "it was used all the time and never closed"
+    first = namespaces.of(request("a", [1], "random-0"))
+    assert first in is_open
+    assert namespaces.digest_of("acme", "exact", "") == regular
+    assert len(is_open) == len(set(is_open)) == 3
+
+
+def test_an_adapter_whose_namespace_was_closed_is_still_known(tmp_path: Path) -> None:
+    namespaces = Namespaces(ENGINE, Namespace.digest, lambda digest: None, most=1)
+    digest = namespaces.of(asking(write_adapter(tmp_path / "one", 1), "tuned"))
+    assert digest is not None
+    namespaces.of(request("a", [1]))
+    assert namespaces.adapter_of(digest) == ""
+    assert namespaces.digest_of("", "exact", "tuned") == digest
+    assert namespaces.adapter_of(digest) == "tuned"
+
+
+def test_after_a_reset_nothing_of_before_is_open() -> None:
+    is_open: set[bytes] = set()
+
+    def opened(namespace: Namespace) -> bytes:
+        is_open.add(namespace.digest())
+        return namespace.digest()
+
+    namespaces = Namespaces(ENGINE, opened, is_open.remove)
+    before = namespaces.of(request("a", [1]))
+    namespaces.part()
+    assert not is_open
+    after = namespaces.of(request("a", [1]))
+    assert after != before
+    assert is_open == {after}
