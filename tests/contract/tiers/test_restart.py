@@ -13,7 +13,7 @@ from tests.contract.tiers.frames import CHUNK_BYTES, LAYOUT, keys, namespace, pa
 
 CAPACITY = 4 << 20
 SAVER = textwrap.dedent("""
-    import itertools, sys
+    import itertools, sys, time
     import numpy as np
     from cache.settings import FileSettings, MemorySettings, StoreSettings
     from cache.store import Store
@@ -29,6 +29,7 @@ SAVER = textwrap.dedent("""
                 np.copyto(store.arena.memory(ref), payload(seed))
                 store.arena.seal(ref)
         reservation.commit()
+        time.sleep(0.002)  # a loop that never waits starves the threads that write
         print(store.stats().tiers["file"].counters.saves, flush=True)
 """)
 
