@@ -12,8 +12,8 @@ import pytest
 pytestmark = [pytest.mark.browser, pytest.mark.vllm, pytest.mark.slow]
 
 HERE = Path(__file__).parent
-ELSEWHERE = {"eloquent.test.mjs"}
-"""Scripts that need another gateway."""
+ELSEWHERE = {"eloquent.test.mjs", "firefox.test.mjs"}
+"""Scripts that need another gateway or browser."""
 SCRIPTS = sorted(script for script in HERE.glob("*.test.mjs") if script.name not in ELSEWHERE)
 
 
