@@ -41,6 +41,14 @@ class Quotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         for digest in self.namespaces:
             if _DIGEST.fullmatch(digest) is None:
                 raise ValueError(f"namespaces: {digest!r} is no digest of 32 hexadecimal digits")
+        for name, most in {
+            "tenant_bytes": self.tenant_bytes or 0,
+            "namespace_bytes": self.namespace_bytes or 0,
+            **{f"tenants: {tenant}": nbytes for tenant, nbytes in self.tenants.items()},
+            **{f"namespaces: {digest}": nbytes for digest, nbytes in self.namespaces.items()},
+        }.items():
+            if most < 0:
+                raise ValueError(f"{name}: a quota is 0 bytes or more, not {most}; leave it out for no limit")
 
     def of(self, owner: Owner) -> int | None:
         """What a tenant (by name) or a namespace (by digest) may have here; None: no limit of its own."""
